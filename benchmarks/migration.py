@@ -1,0 +1,177 @@
+"""How long is a service away while its container moves? Ours beside podman's, in one run.
+
+For each service and link: a cold and a delta move of ours, and podman's checkpoint, copy and
+restore of the same image over the same link, one after the other, several times. What counts is
+what the user sees: the longest time without a right answer around the move. Every answer is
+checked; one that is wrong, lost or repeated ends the benchmark.
+
+    .venv/bin/python benchmarks/migration.py [--quick] [--runs N] [--json FILE]
+"""
+
+import argparse
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ours
+import podman_peer
+from arena import NAME, Arena, arena
+from report import NAN, Case, Measured, Result, json_rows, phases_text, table
+
+from testbed.cli import require_root_on_linux
+from testbed.errors import (
+    HostUnreachableError,
+    ImageBuildError,
+    LabError,
+    LinkNotAsRequestedError,
+    MigrationError,
+    ProvisioningError,
+    RemoteCommandError,
+    ServiceError,
+    UnsupportedMachineError,
+    WrongAnswerError,
+)
+from testbed.experiment.progress import Steps
+from testbed.hosts.root import default_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUNS, QUICK_RUNS = 5, 2
+TECHNIQUES = ("delta", "cold")
+SLOW = ("100 Mbit/s", "edge-2", 100e6)
+UNSHAPED = ("unshaped", "edge-3", None)
+SERVICES = (
+    ("simple", "simple", 0.005),
+    ("faces", "face detection", 0.05),
+    ("memory", "150 MB process", 0.005),
+)
+CASES = tuple(
+    Case(service, title, link, target, rate_bps, interval_s)
+    for service, title, interval_s in SERVICES
+    for link, target, rate_bps in (UNSHAPED, SLOW)
+)
+QUICK_SERVICES = {"simple", "memory"}
+CANNOT = 2
+FAILURES = (
+    HostUnreachableError,
+    ImageBuildError,
+    LabError,
+    MigrationError,
+    ProvisioningError,
+    RemoteCommandError,
+    RuntimeError,
+    ServiceError,
+    WrongAnswerError,
+)
+NOTES = """\
+Durations are medians in ms. gap: longest time between two right answers from the order to move
+until 2 s after it. freeze: CRIU's own. event: last instruction at the source to first at the
+target. floor: frozen bytes / rate + round trip + freeze + restore; /floor: the gap over it.
+x peer: podman's gap over ours. 100 Mbit/s has 10 ms each way. podman: TCP kept, export in memory,
+SSH open ahead, compressed (zstd) on the slow link only."""
+
+
+def measure(here: Arena, cases: list[Case], runs: int, steps: Steps) -> list[Result]:
+    """Every case by every contender, ``runs`` times, interleaved."""
+    peer = podman_peer.version(here)
+    results: list[Result] = []
+    for case in cases:
+        contenders: dict[str, Callable[[], Measured]] = {
+            peer: partial(podman_peer.move, here, case),
+            **{name: partial(ours.move, here, case, name) for name in TECHNIQUES},
+        }
+        rtt_s = here.measured_rtt_s(case)
+        found = {how: Result(case, how, rtt_s) for how in contenders}
+        for number in range(1, runs + 1):
+            for how, move in contenders.items():
+                steps.next(f"{case.name}: {how}, {number} of {runs}")
+                began_s = time.monotonic()
+                measured = move()
+                found[how].moves.append(measured)
+                steps.say(
+                    f"    client gap {measured.gap_s * 1e3:,.0f} ms "
+                    f"({time.monotonic() - began_s:.0f} s in all)"
+                )
+        results += found.values()
+    return results
+
+
+def quiet_gaps(results: list[Result]) -> str:
+    """How long answers stay out when nothing moves: what the gaps are to be compared with."""
+    control = max(r.median(lambda m: m.control_s) for r in results)
+    ahead = max((m.ahead_gap_s for r in results for m in r.moves), default=NAN)
+    return (
+        f"Without a move: longest gap in 0.4 s {control * 1e3:.0f} ms (largest median of a case); "
+        f"longest gap before or while sending ahead {ahead * 1e3:.0f} ms."
+    )
+
+
+def run(options: argparse.Namespace) -> list[Result]:
+    """Start the lab, measure, take it down."""
+    cases = [
+        case
+        for case in CASES
+        if not options.quick or (case.service in QUICK_SERVICES and case.rate_bps)
+    ]
+    runs = options.runs or (QUICK_RUNS if options.quick else RUNS)
+    services = list(dict.fromkeys(case.service for case in cases))
+    moves = len(cases) * runs * (1 + len(TECHNIQUES))
+    with (
+        Steps(6 + len(services) + moves) as steps,
+        arena(services, default_cache(), steps) as here,
+    ):
+        steps.next("measuring every link")
+        try:
+            here.lab.verify(steps.detail)
+        except LinkNotAsRequestedError as error:
+            steps.say(f"LINKS NOT AS ASKED FOR, read the figures with care:\n{error}")
+        steps.next("giving podman the same images")
+        for service in services:
+            steps.detail(service)
+            podman_peer.prepare(here, service)
+        results = measure(here, cases, runs, steps)
+        steps.next(f"taking the lab {NAME} down")
+    return results
+
+
+def main() -> int:
+    """Run the benchmark; 0 where every goal is met, 1 where one is not or something failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
+    parser.add_argument("--quick", action="store_true", help="less to measure, two runs")
+    parser.add_argument("--runs", type=int, help=f"of each; {RUNS} unless told")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    options = parser.parse_args()
+    began_s = time.monotonic()
+    try:
+        require_root_on_linux()
+        results = run(options)
+    except UnsupportedMachineError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return CANNOT
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; the lab was taken down", file=sys.stderr)
+        return 130
+    except FAILURES as error:
+        print(f"benchmark FAILED: {error}\n{getattr(error, 'log', '')}", file=sys.stderr)
+        return 1
+    rows = json_rows(results)
+    print(f"\n{table(results)}\n\n{NOTES}\n{quiet_gaps(results)}\n")
+    print(f"Where the frozen time goes (medians):\n{phases_text(results)}\n")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    judged = [row for row in rows if row["goal"] is not None]
+    for row in judged:
+        print(f"{'met' if row['met'] else 'NOT MET'}: {row['name']}: {row['value']} {row['unit']}, "
+              f"ratio {row['ratio']} ({row['peer']}), goal {row['goal']:g}")  # fmt: skip
+    print(f"{time.monotonic() - began_s:.0f} s in all")
+    return 0 if all(row["met"] for row in judged) else 1
+
+
+RAW = argparse.RawDescriptionHelpFormatter
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""What was measured, and how it is told: medians, floors, ratios, a table, JSON rows. Pure."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.measurement.summary import human_bytes, render
+
+NAN = math.nan
+GOAL_RATIO, GOAL_MS = 10.0, 1000.0
+GOAL_CASE = ("150 MB process", "100 Mbit/s")
+WIDTH = 110
+HEADERS = (
+    "service",
+    "link",
+    "how",
+    "gap ms (range)",
+    "freeze",
+    "event",
+    "frozen",
+    "ahead",
+    "floor",
+    "/floor",
+    "x peer",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One service on one link.
+
+    title : what a reader calls the service. target : the edge at the far end of the link.
+    rate_bps : the link's rate, ``None`` where it is unshaped. interval_s : between two requests.
+    """
+
+    service: str
+    title: str
+    link: str
+    target: str
+    rate_bps: float | None
+    interval_s: float
+
+    @property
+    def name(self) -> str:
+        """Service and link."""
+        return f"{self.title}, {self.link}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One move; seconds and bytes, ``nan`` for what the contender does not tell.
+
+    gap_s, control_s, ahead_gap_s : what the user saw (`arena.Seen`).
+    freeze_s : CRIU's own frozen time.
+    event_window_s : last instruction at the source to first at the target.
+    frozen_bytes, ahead_bytes : sent while the service stood still, and before.
+    restore_s : how long the restore took. phases : where the frozen time went, seconds by name.
+    """
+
+    gap_s: float
+    control_s: float
+    ahead_gap_s: float
+    freeze_s: float
+    event_window_s: float
+    frozen_bytes: float
+    ahead_bytes: float
+    restore_s: float
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """All moves of one case by one contender."""
+
+    case: Case
+    how: str
+    rtt_s: float
+    moves: list[Measured] = field(default_factory=list)
+
+    def median(self, of: Callable[[Measured], float]) -> float:
+        """Median over the moves that tell it."""
+        told = [value for value in map(of, self.moves) if not math.isnan(value)]
+        return statistics.median(told) if told else NAN
+
+    @property
+    def gap_s(self) -> float:
+        """Median client-visible downtime."""
+        return self.median(lambda m: m.gap_s)
+
+    @property
+    def floor_s(self) -> float:
+        """Median of each move's own floor."""
+        return self.median(lambda m: floor_s(m, self.case.rate_bps, self.rtt_s))
+
+    def phases(self) -> dict[str, float]:
+        """Median of every phase, in the order in which they come."""
+        names = dict.fromkeys(name for move in self.moves for name in move.phases)
+        return {n: statistics.median(m.phases.get(n, 0.0) for m in self.moves) for n in names}
+
+
+def floor_s(move: Measured, rate_bps: float | None, rtt_s: float) -> float:
+    """What a move cannot be faster than with this dump, this restore and these bytes to send.
+
+    Bytes sent while frozen at the link's rate, one round trip, CRIU's frozen time, the restore.
+    """
+    sending_s = move.frozen_bytes * 8 / rate_bps if rate_bps else 0.0
+    return sending_s + rtt_s + move.freeze_s + move.restore_s
+
+
+def is_podman(result: Result) -> bool:
+    """Whether the peer did it."""
+    return result.how.startswith("podman")
+
+
+def peer_of(result: Result, results: Iterable[Result]) -> Result | None:
+    """The peer's result in the same case."""
+    return next((r for r in results if r.case == result.case and is_podman(r)), None)
+
+
+def table(results: Sequence[Result]) -> str:
+    """All results, at most `WIDTH` columns wide; durations in ms."""
+    rows, last = [], ("", "")
+    for result in results:
+        case, gaps = result.case, [move.gap_s for move in result.moves]
+        head = (case.title, case.link)
+        shown = ("", "") if head == last else head
+        last = head
+        peer = peer_of(result, results)
+        delta = result.how == "delta"
+        rows.append((
+            *shown,
+            result.how.split()[0],
+            f"{_ms(result.gap_s)} ({_ms(min(gaps))}-{_ms(max(gaps))})",
+            _ms(result.median(lambda m: m.freeze_s)),
+            _ms(result.median(lambda m: m.event_window_s)),
+            human_bytes(result.median(lambda m: m.frozen_bytes)),
+            human_bytes(result.median(lambda m: m.ahead_bytes)),
+            _ms(result.floor_s) if delta else "-",
+            f"{result.gap_s / result.floor_s:.2f}" if delta else "-",
+            f"{peer.gap_s / result.gap_s:.1f}" if peer and peer is not result else "-",
+        ))  # fmt: skip
+    return render(HEADERS, rows, right=range(3, len(HEADERS)), width=WIDTH)
+
+
+def json_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One row for each number, with the peer's beside it; the goals are judged here."""
+    rows = []
+    for result in results:
+        if is_podman(result):
+            continue
+        peer = peer_of(result, results)
+        what = f"{result.how}, {result.case.name}"
+        count = f"median of {len(result.moves)}"
+        judged = result.how == "delta" and (result.case.title, result.case.link) == GOAL_CASE
+        ratio = peer.gap_s / result.gap_s if peer else NAN
+        rows.append(
+            _row(
+                f"{what}: client-visible downtime, {count}",
+                result.gap_s * 1e3,
+                "ms",
+                peer=f"{peer.how}: {_ms(peer.gap_s)}" if peer else None,
+                ratio=ratio,
+                goal=GOAL_RATIO if judged else None,
+                met=ratio >= GOAL_RATIO,
+            )
+        )
+        if result.how == "delta":
+            rows.append(
+                _row(
+                    f"{what}: client-visible downtime beside its floor, {count}",
+                    result.gap_s * 1e3,
+                    "ms",
+                    peer=f"bytes / rate + round trip + freeze + restore: {_ms(result.floor_s)}",
+                    ratio=result.gap_s / result.floor_s,
+                    goal=GOAL_MS if judged else None,
+                    met=result.gap_s * 1e3 < GOAL_MS,
+                )
+            )
+        for name, unit, scale, of in _MORE:
+            peers = peer.median(of) if peer else NAN
+            rows.append(
+                _row(
+                    f"{what}: {name}, {count}",
+                    result.median(of) * scale,
+                    unit,
+                    peer=None if math.isnan(peers) else f"podman: {peers * scale:,.0f}",
+                )
+            )
+    return rows
+
+
+_MORE: list[tuple[str, str, float, Callable[[Measured], float]]] = [
+    ("freeze", "ms", 1e3, lambda m: m.freeze_s),
+    ("event window", "ms", 1e3, lambda m: m.event_window_s),
+    ("bytes while frozen", "byte", 1, lambda m: m.frozen_bytes),
+    ("bytes ahead", "byte", 1, lambda m: m.ahead_bytes),
+]
+
+
+def _row(
+    name: str,
+    value: float,
+    unit: str,
+    *,
+    peer: str | None,
+    ratio: float = NAN,
+    goal: float | None = None,
+    met: bool = False,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": None if math.isnan(value) else round(value, 1),
+        "unit": unit,
+        "peer": peer,
+        "ratio": None if math.isnan(ratio) else round(ratio, 2),
+        "goal": goal,
+        "met": None if goal is None else met,
+    }
+
+
+def phases_text(results: Iterable[Result]) -> str:
+    """Where the frozen time of every contender went, medians in ms."""
+    lines = []
+    for result in results:
+        told = ", ".join(f"{name} {_ms(length_s)}" for name, length_s in result.phases().items())
+        lines.append(f"  {result.case.name}, {result.how}: {told}")
+    return "\n".join(lines)
+
+
+def _ms(duration_s: float) -> str:
+    if math.isnan(duration_s):
+        return "-"
+    return f"{duration_s * 1e3:.1f}" if duration_s < 0.01 else f"{duration_s * 1e3:.0f}"  # noqa: PLR2004

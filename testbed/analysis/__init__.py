@@ -1,0 +1,1 @@
+"""What a finished run says: tables, figures and the notebook that holds both."""

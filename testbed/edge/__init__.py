@@ -1,0 +1,1 @@
+"""What runs on an edge: copied there as one folder, standard library only."""

@@ -1,0 +1,286 @@
+"""The target's half of a migration: called by the source over SSH, gone when the line is.
+
+It prepares an empty container, takes in memory and files that are sent ahead, and at the end
+restores the processes from pages that are here already. What it made is removed when the line
+ends before the service answered.
+"""
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import container, files, images, netlink
+from .channel import Channel, ChannelClosedError
+from .container import Holder
+from .criu import INSIDE, Criu, CriuError, explain
+from .hold import Hold
+from .pages import PAGE, Copy
+from .spec import Spec
+
+CRIU_FIRST_PID = 20000
+LATE_PACKETS_S = 0.05
+
+
+class Memory:
+    """One task's memory as the target has it: at the same time CRIU's parent image.
+
+    What came first, in rising order, is the parent's pages file and is patched in place; pages
+    whose addresses came later lie behind it and go into the child image.
+    """
+
+    def __init__(self, folder: Path, task: int, number: int) -> None:
+        self._folder = folder
+        self._task = task
+        self._number = number
+        self._copy = Copy(folder / f"pages-{number}.img")
+        self._sealed: int | None = None
+
+    def take(self, start: int, data: memoryview) -> None:
+        """Take content for a range, known or not."""
+        at = start
+        for begin, end, offset in list(self._copy.known(start, start + len(data))):
+            where = self._copy.place(begin, end) if offset is None else offset
+            self._copy.view[where : where + end - begin] = data[at - start : end - start]
+            at = end
+
+    def seal(self) -> None:
+        """End of the first round: what is here, in rising order, becomes the parent image."""
+        if self._sealed is None:
+            self._sealed = self._copy.top
+            ranges = [
+                images.Range(start, (end - start) // PAGE, images.PRESENT)
+                for start, end, _ in self._copy.segments()
+            ]
+            path = self._folder / f"pagemap-{self._task}.img"
+            images.write_pagemap(path, self._number, ranges)
+
+    def compose(self, pagemap: bytes, folder: Path) -> None:
+        """Write the child image that CRIU restores: mostly references to the parent.
+
+        Raises
+        ------
+        KeyError
+            If a page the frozen task has was never sent.
+        """
+        pages_id, wanted = images.read_pagemap(pagemap)
+        ranges: list[images.Range] = []
+        with (folder / f"pages-{pages_id}.img").open("wb") as out:
+            for r in wanted:
+                if not r.flags & images.PRESENT:
+                    ranges.append(r)
+                    continue
+                for start, end, offset in self._copy.known(r.start, r.start + r.pages * PAGE):
+                    if offset is None:
+                        raise KeyError(f"page {start:#x} of task {self._task} was never sent")
+                    inherited = offset < (self._sealed or 0)
+                    flags = images.PARENT if inherited else r.flags
+                    ranges.append(images.Range(start, (end - start) // PAGE, flags))
+                    if not inherited:
+                        out.write(self._copy.view[offset : offset + end - start])
+        images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
+
+
+class Target:
+    """State of one migration at its target; every public method answers one message."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._holder: Holder | None = None
+        self._hold: Hold | None = None
+        self._criu: Criu | None = None
+        self._memory: dict[int, Memory] = {}
+        self._stack = contextlib.ExitStack()
+        self.answered = False
+        self._confirmed = False
+
+    def prepare(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Make the empty container, start CRIU in it, let packets for the service wait."""
+        spec = Spec.from_json(head["spec"])
+        self._stack.enter_context(held(spec.name))
+        if spec.cgroup.exists() and (spec.cgroup / "cgroup.procs").read_text().strip():
+            raise RuntimeError(f"service {spec.name!r} runs at the target already")
+        self._holder = container.create(spec)
+        for folder in ("base", "img"):
+            (spec.scratch / folder).mkdir()
+        (spec.scratch / "img" / "parent").symlink_to("../base")
+        self._criu = Criu(self._holder.init, cgroup=spec.cgroup, first_pid=CRIU_FIRST_PID)
+        self._hold = Hold(spec.address, f"hold-{spec.number}")
+        self._hold.begin()
+        return {}
+
+    def pages(self, head: dict[str, Any], data: bytes) -> None:
+        """Take pages of one task."""
+        task = head["task"]
+        if task not in self._memory:
+            base = self._ready().spec.scratch / "base"
+            self._memory[task] = Memory(base, task, len(self._memory) + 1)
+        view, at = memoryview(data), 0
+        for start, end in head["spans"]:
+            self._memory[task].take(start, view[at : at + end - start])
+            at += end - start
+
+    def files(self, head: dict[str, Any], data: bytes) -> None:
+        """Bring the container's files up to date."""
+        root = Path(f"/proc/{self._ready().init}/root")
+        files.unpack(data, head["removed"], root)
+
+    def sync(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Answer when everything before has been taken in."""
+        if head.get("seal"):
+            for memory in self._memory.values():
+                memory.seal()
+        return {}
+
+    def restore(self, head: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """Bring the service to life from the images and let the waiting packets in."""
+        holder, spec = self._ready(), self._ready().spec
+        if self._criu is None or self._hold is None:
+            raise RuntimeError("asked to restore before anything was prepared")
+        received_s = time.time()
+        folder, view, at = spec.scratch / "img", memoryview(data), 0
+        for memory in self._memory.values():
+            memory.seal()
+        for name, size in head["images"]:
+            content = view[at : at + size]
+            at += size
+            task = head["tasks"].get(name)
+            if task is None:
+                (folder / name).write_bytes(content)
+            else:
+                self._memory[task].compose(bytes(content), folder)
+        composed_s = time.time()
+        try:
+            self._criu.restore(f"{INSIDE}/scratch/img")
+        except CriuError as error:
+            log = folder / "restore.log"
+            text = log.read_text(errors="replace") if log.exists() else error.log
+            raise CriuError(*explain("restore", error, text)) from error
+        restored_s = time.time()
+        held = self._hold.release(spec.device)
+        self.answered = True
+        holder.service = head["service"]
+        return {
+            "received_s": received_s,
+            "composed_s": composed_s,
+            "restored_s": restored_s,
+            "released_s": time.time(),
+            "held_packets": held,
+        }
+
+    def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
+        """Everything that could wait until the service answered."""
+        holder = self._ready()
+        holder.save()
+        self._confirmed = True
+        time.sleep(LATE_PACKETS_S)  # packets that were on the way into the hold
+        late = self._hold.release(holder.spec.device) if self._hold else 0
+        self._let_go()
+        for folder in ("base", "img"):
+            _empty(holder.spec.scratch / folder)
+        return {"late_packets": late}
+
+    def clean_up(self) -> None:
+        """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
+        if self._holder is None:
+            return
+        if self.answered and not self._confirmed:
+            self._holder.freeze()
+            self._holder.save()
+        self._let_go()
+        if not self.answered:
+            container.destroy(self._holder.spec.name)
+        self._stack.close()
+
+    def _ready(self) -> Holder:
+        if self._holder is None:
+            raise RuntimeError("nothing was prepared here yet")
+        return self._holder
+
+    def _let_go(self) -> None:
+        if self._hold:
+            self._hold.close()
+            self._hold = None
+        if self._criu:
+            self._criu.close()
+            self._criu = None
+
+
+@contextlib.contextmanager
+def held(name: str) -> Iterator[None]:
+    """Be the only one on this edge that makes or decides about a service's container here."""
+    container.STATE.mkdir(parents=True, exist_ok=True)
+    with (container.STATE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def adopt(name: str) -> bool:
+    """Let a restored service that waits frozen go on; False where there is none."""
+    try:
+        holder = Holder.load(name)
+    except KeyError:
+        return False
+    if not holder.service or not holder.processes():
+        return False
+    netlink.replace_route(holder.spec.address, holder.spec.device)
+    holder.thaw()
+    return True
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        with contextlib.suppress(IsADirectoryError):
+            path.unlink()
+    folder.rmdir()
+
+
+Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]
+
+
+def serve(channel: Channel) -> None:
+    """Answer the source's messages until it hangs up."""
+    target = Target(channel)
+    handlers: dict[str, Handler] = {
+        "prepare": target.prepare,
+        "pages": target.pages,
+        "files": target.files,
+        "sync": target.sync,
+        "restore": target.restore,
+        "confirm": target.confirm,
+    }
+    failed = ""
+    try:
+        while True:
+            head, data = channel.receive()
+            answers = head["message"] not in {"pages", "files"}
+            try:
+                answer = {"error": failed} if failed else handlers[head["message"]](head, data)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
+                failed = f"{type(error).__name__}: {error}"
+                answer = {"error": failed, "log": getattr(error, "log", "")}
+            if answers:
+                channel.send(answer or {})
+    except ChannelClosedError:
+        pass
+    finally:
+        target.clean_up()
+
+
+def main() -> None:
+    """Speak on standard input and output, and let nothing else speak there."""
+    reader = os.fdopen(os.dup(0), "rb", buffering=1 << 20)
+    writer = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
+    quiet = os.open(os.devnull, os.O_RDWR)
+    os.dup2(quiet, 0)
+    os.dup2(2, 1)
+    serve(Channel(reader, writer))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""When each step of a handoff happens, and on which hosts."""

@@ -1,0 +1,1 @@
+"""Machines that can run containers, and the emulated paths between them."""

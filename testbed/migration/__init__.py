@@ -1,0 +1,1 @@
+"""How a running container is moved, as the controller sees it."""

@@ -1,0 +1,1 @@
+"""Decisions: where service and radio link should be."""

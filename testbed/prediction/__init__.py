@@ -1,0 +1,1 @@
+"""Which site a user comes to next, how sure that is, and when."""

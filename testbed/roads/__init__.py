@@ -1,0 +1,1 @@
+"""Where on the road, and which cell: road maps, cells, coverage and map matching."""

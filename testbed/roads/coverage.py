@@ -1,0 +1,103 @@
+"""Which base station covers which stretch of every road (the papers' RMR).
+
+The relation of roads to base stations of MSMF (section 4.1, figures 4 and 5): every directed edge
+is cut into ordered stretches with one nearest base station each. Cuts lie exactly where the road
+crosses the bisector of two stations; nothing is sampled.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from testbed.roads.arrays import Floats, Ints
+from testbed.roads.cells import Cells
+from testbed.roads.network import RoadMap
+from testbed.roads.stretches import nearest_stretches
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of one edge that lies in one cell, metres from the edge's tail."""
+
+    edge: int
+    from_m: float
+    to_m: float
+    cell: str
+
+    @property
+    def length_m(self) -> float:
+        """How long it is, metres."""
+        return self.to_m - self.from_m
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """The stretches of every edge of a map, in the order in which they are driven.
+
+    Attributes
+    ----------
+    cells : Cells
+        The base stations.
+    start : numpy.ndarray of int, shape (E + 1,)
+        Edge ``e`` has the stretches ``start[e]:start[e + 1]``.
+    from_m, to_m : numpy.ndarray, shape (S,)
+        Where each stretch begins and ends, metres from its edge's tail.
+    cell : numpy.ndarray of int, shape (S,)
+        Index into ``cells.names``.
+    """
+
+    cells: Cells
+    start: Ints
+    from_m: Floats
+    to_m: Floats
+    cell: Ints
+
+    def stretches(self, edge: int) -> list[Stretch]:
+        """The stretches of one edge, tail first."""
+        return [self._stretch(edge, i) for i in range(self.start[edge], self.start[edge + 1])]
+
+    def cell_at(self, edge: int, offset_m: float) -> str:
+        """Name of the cell at an offset; the one driven into where the offset is a boundary."""
+        first, last = int(self.start[edge]), int(self.start[edge + 1])
+        at = first + int(np.searchsorted(self.from_m[first:last], offset_m, side="right")) - 1
+        return self.cells.names[int(self.cell[max(first, at)])]
+
+    @cached_property
+    def rows(self) -> list[list[tuple[float, float, int]]]:
+        """``(from_m, to_m, cell index)`` of every edge as plain numbers, for tight loops."""
+        flat = list(zip(self.from_m.tolist(), self.to_m.tolist(), self.cell.tolist(), strict=True))
+        return [flat[a:b] for a, b in zip(self.start[:-1], self.start[1:], strict=True)]
+
+    @cached_property
+    def edge_of(self) -> Ints:
+        """Edge of each stretch, shape (S,)."""
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
+    def short_stretches(self, theta_m: float) -> list[Stretch]:
+        """Stretches shorter than ``theta_m`` that lie between two others on the same edge.
+
+        A service that followed the user into such a stretch would have to leave it at once (MSMF,
+        section 4.1, figure 5). First and last stretches of an edge are not judged: the cell may
+        go on beyond the junction.
+        """
+        inner = np.ones(len(self.cell), dtype=bool)
+        inner[self.start[:-1]] = False
+        inner[self.start[1:] - 1] = False
+        found = np.flatnonzero(inner & (self.to_m - self.from_m < theta_m))
+        return [self._stretch(int(self.edge_of[i]), int(i)) for i in found]
+
+    def _stretch(self, edge: int, index: int) -> Stretch:
+        return Stretch(
+            edge,
+            float(self.from_m[index]),
+            float(self.to_m[index]),
+            self.cells.names[int(self.cell[index])],
+        )
+
+
+def nearest_coverage(roads: RoadMap, cells: Cells) -> Coverage:
+    """Coverage of every road by its nearest base station."""
+    edge, from_m, to_m, cell = nearest_stretches(roads, cells.tree)
+    start = np.searchsorted(edge, np.arange(roads.edge_count + 1))
+    return Coverage(cells, start, from_m, to_m, cell)

@@ -1,0 +1,183 @@
+"""What the rest of the testbed knows of an offloaded application.
+
+A service is one folder with ``Dockerfile``, ``server.py`` and ``client.py``, described by a
+`Service` under an entry point of the group ``testbed.services``. Nothing else has to change for a
+service of one's own.
+"""
+
+import difflib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from testbed.errors import ServiceError
+from testbed.images.recipe import Copy, From, Run, read_recipe
+
+GROUP = "testbed.services"
+Value = float | int | str
+CLIENT_MODULES = ("testbed/services/probe.py",)
+"""Modules of ours that clients import; they go to the user's host under the same names."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """An offloaded application.
+
+    name : as in a scenario's ``kind``.
+    folder : holds ``Dockerfile``, ``server.py`` and ``client.py``.
+    port, protocol : where the server listens inside its container.
+    server_options, client_options : options with their defaults; ``memory_mb`` is given to the
+        program as ``--memory-mb``. A default's type is the option's.
+    write_inputs : ``write_inputs(folder, cache)`` writes what the client needs besides its program.
+    interval_s : time between two requests that suits it, seconds.
+    """
+
+    name: str
+    folder: Path
+    port: int
+    protocol: str = "tcp"
+    server_options: Mapping[str, Value] = field(default_factory=dict)
+    client_options: Mapping[str, Value] = field(default_factory=dict)
+    write_inputs: Callable[[Path, Path], None] | None = None
+    interval_s: float = 0.02
+
+    def server_command(self, options: Mapping[str, Value] | None = None) -> list[str]:
+        """Argument list that starts the server inside its container.
+
+        Raises
+        ------
+        ServiceError
+            If an option is unknown or of the wrong kind.
+        """
+        chosen = self._chosen(options, self.server_options)
+        return ["python3", "/app/server.py", "--port", str(self.port), *_flags(chosen)]
+
+    def client_command(
+        self,
+        address: str,
+        port: int,
+        interval_s: float,
+        options: Mapping[str, Value] | None = None,
+    ) -> list[str]:
+        """Argument list that starts the client, in the folder that `prepare_inputs` filled.
+
+        Add ``--output FILE`` for its rows, ``--reconnect`` to survive a broken connection.
+
+        Raises
+        ------
+        ServiceError
+            If an option is unknown or of the wrong kind.
+        """
+        chosen = self._chosen(options, self.client_options)
+        where = ["--address", address, "--port", str(port), "--interval-s", repr(float(interval_s))]
+        return ["python3", "client.py", *where, *_flags(chosen)]
+
+    def prepare_inputs(self, folder: Path, *, cache: Path) -> None:
+        """Write all that the user's host needs into ``folder``: client, its modules, its inputs.
+
+        Raises
+        ------
+        ServiceError
+            If something is needed that cannot be had.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.folder / "client.py", folder / "client.py")
+        top = Path(__file__).resolve().parents[2]
+        for module in CLIENT_MODULES:
+            target = folder / module
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(top / module, target)
+        if self.write_inputs is not None:
+            try:
+                self.write_inputs(folder / "inputs", cache)
+            except OSError as error:
+                raise ServiceError(
+                    f"service {self.name!r}: its inputs cannot be written: {error}. "
+                    f"Is {cache} a folder of yours? TESTBED_CACHE names another"
+                ) from error
+
+    def expected_layers(self) -> dict[str, str]:
+        """Instructions that make layers, and of which kind: ``base`` or ``app``."""
+        recipe = read_recipe(self.folder / "Dockerfile")
+        return {
+            said.text: "base" if isinstance(said, From) else "app"
+            for said in recipe.instructions
+            if isinstance(said, From | Run | Copy)
+        }
+
+    def _chosen(
+        self, options: Mapping[str, Value] | None, defaults: Mapping[str, Value]
+    ) -> dict[str, Value]:
+        """Defaults with what was asked for put over them; options of the other side are let by."""
+        every = {**self.server_options, **self.client_options}
+        chosen = dict(defaults)
+        for name, value in (options or {}).items():
+            if name not in every:
+                close = difflib.get_close_matches(name, every, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(every)}"
+                raise ServiceError(f"service {self.name!r} has no option {name!r}; {hint}")
+            fitting = _fitting(value, every[name])
+            if fitting is None:
+                raise ServiceError(
+                    f"service {self.name!r}: option {name!r} is {value!r}; write "
+                    f"{_KINDS[type(every[name])]}, such as {every[name]!r}"
+                )
+            if name in defaults:
+                chosen[name] = fitting
+        return chosen
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def _fitting(value: Value, default: Value) -> Value | None:
+    """The value as the default's type; ``None`` where it cannot be that."""
+    if isinstance(default, str) or isinstance(value, str | bool):
+        return value if isinstance(value, str) and isinstance(default, str) else None
+    if isinstance(default, int):
+        return int(value) if value == int(value) else None
+    return float(value)
+
+
+def _flags(options: Mapping[str, Value]) -> list[str]:
+    return [word for name, value in options.items() for word in (_flag(name), str(value))]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def service_names() -> list[str]:
+    """Names of all services that are installed, ours and the user's own."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def find_service(name: str) -> Service:
+    """The service of this name.
+
+    Raises
+    ------
+    ServiceError
+        If there is none, or it cannot be loaded.
+    """
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        known = service_names()
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+        raise ServiceError(
+            f"there is no service {name!r}; {hint}. One of your own needs an entry point in the "
+            f"group {GROUP}"
+        )
+    try:
+        service = found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise ServiceError(
+            f"service {name!r} ({found[0].value}) cannot be loaded: {error}. Is its package "
+            "installed whole?"
+        ) from error
+    if not isinstance(service, Service):
+        raise ServiceError(f"{found[0].value} is a {type(service).__name__}, not a Service")
+    return service

@@ -1,0 +1,112 @@
+import ast
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import ServiceError
+from testbed.images.recipe import read_recipe
+from testbed.services import service as service_module
+from testbed.services.service import Service, find_service, service_names
+
+NAMES = ["face-detection", "simple"]
+
+
+def test_our_services_are_found_by_name():
+    assert set(NAMES) <= set(service_names())
+    for name in NAMES:
+        assert find_service(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_is_whole(name):
+    service = find_service(name)
+    assert (service.folder / "client.py").is_file()
+    assert (service.folder / "server.py").is_file()
+    layers = service.expected_layers()
+    assert next(iter(layers.values())) == "base"
+    assert set(list(layers.values())[1:]) == {"app"}
+    recipe = read_recipe(service.folder / "Dockerfile")
+    assert f"{service.port}/tcp" in str(recipe.instructions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clients_use_the_standard_library_and_the_probe_only(name):
+    top = Path(service_module.__file__).parents[2]
+    files = [find_service(name).folder / "client.py"]
+    files += [top / module for module in service_module.CLIENT_MODULES]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for module in modules:
+                ours = module == "testbed.services.probe"
+                assert ours or module.split(".")[0] in sys.stdlib_module_names, (file, module)
+
+
+def test_an_unknown_service_is_answered_with_the_nearest():
+    with pytest.raises(ServiceError, match="did you mean 'simple'"):
+        find_service("simpel")
+    with pytest.raises(ServiceError, match=r"there are: .*face-detection"):
+        find_service("quake")
+
+
+def test_a_service_of_ones_own_is_one_entry_point(monkeypatch, tmp_path):
+    (tmp_path / "my_service.py").write_text(
+        "from pathlib import Path\n"
+        "from testbed.services.service import Service\n"
+        "SERVICE = Service('mine', Path('.'), 9)\nWRONG = 5\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = {
+        name: EntryPoint(name, f"my_service:{value}", service_module.GROUP)
+        for name, value in (("mine", "SERVICE"), ("wrong", "WRONG"), ("broken", "NOTHING"))
+    }
+
+    def entry_points(group, name=None):
+        return [points[name]] if name in points else []
+
+    monkeypatch.setattr(service_module, "entry_points", entry_points)
+    assert find_service("mine").port == 9
+    with pytest.raises(ServiceError, match="is a int, not a Service"):
+        find_service("wrong")
+    with pytest.raises(ServiceError, match="cannot be loaded"):
+        find_service("broken")
+
+
+def test_options_become_flags_and_wrong_ones_are_refused():
+    service = Service(
+        "x",
+        Path(),
+        9,
+        server_options={"memory_mb": 0.0},
+        client_options={"inputs": "here", "most": 4},
+    )
+    assert service.server_command({"memory_mb": 5})[-2:] == ["--memory-mb", "5.0"]
+    assert service.server_command()[-4:] == ["--port", "9", "--memory-mb", "0.0"]
+    assert service.server_command({"inputs": "there"}) == service.server_command()
+    command = service.client_command("10.0.0.1", 9, 0.02, {"inputs": "there", "most": 4.0})
+    where = ["--address", "10.0.0.1", "--port", "9"]
+    assert command[1:] == [
+        "client.py",
+        *where,
+        "--interval-s",
+        "0.02",
+        "--inputs",
+        "there",
+        "--most",
+        "4",
+    ]
+    with pytest.raises(ServiceError, match="no option 'memory'; did you mean 'memory_mb'"):
+        service.server_command({"memory": 5})
+    with pytest.raises(ServiceError, match="'memory_mb' is '5'; write a number"):
+        service.server_command({"memory_mb": "5"})
+    with pytest.raises(ServiceError, match=r"'most' is 4.5; write a whole number, such as 4"):
+        service.client_command("a", 9, 0.02, {"most": 4.5})
+    with pytest.raises(ServiceError, match="'inputs' is 5; write a text"):
+        service.client_command("a", 9, 0.02, {"inputs": 5})
