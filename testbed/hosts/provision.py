@@ -19,6 +19,7 @@ import yaml
 from testbed.errors import ProvisioningError
 from testbed.hosts.plan import LabPlan
 from testbed.hosts.remote import edge_files
+from testbed.hosts.strays import end_marked
 
 REPOSITORY = Path(__file__).parent.parent.parent
 GROUPS = {"server": "servers", "base-station": "base_stations", "user": "users"}
@@ -98,7 +99,10 @@ def provision(
         private = Path(name)
         variables = _stage(private, state, layers, clients)
         (private / "hosts.yml").write_text(yaml.safe_dump(inventory(plan, state, wan_plans)))
-        return _run(private, variables, progress)
+        try:
+            return _run(private, variables, progress)
+        finally:  # an interrupted playbook's workers would go on, also writing into the folder
+            end_marked(name)
 
 
 def _stage(
