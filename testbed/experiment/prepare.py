@@ -73,9 +73,9 @@ def client_folder(service: Service) -> str:
 
 
 @contextmanager
-def staged_clients(parts: Parts, cache: Path) -> Iterator[list[ClientFolder]]:
+def staged_clients(parts: Parts, cache: Path, within: Path) -> Iterator[list[ClientFolder]]:
     """Every client with what it sends, in temporary folders ready to be brought to users."""
-    with tempfile.TemporaryDirectory(prefix="testbed-clients-") as folder:
+    with tempfile.TemporaryDirectory(prefix="clients-", dir=within) as folder:
         staged = []
         for service in {s.name: s for s in parts.kinds.values()}.values():
             target = Path(folder) / service.name
@@ -108,7 +108,7 @@ def start_lab(scenario: Scenario, name: str, cache: Path, steps: Steps) -> Lab:
 
 def provision_lab(lab: Lab, parts: Parts, cache: Path, steps: Steps) -> None:
     """Bring every host of a started lab into shape, and open sessions to all."""
-    with staged_clients(parts, cache) as clients:
+    with staged_clients(parts, cache, lab.state) as clients:
         done = lab.provision(layer_archives(parts, cache), clients, steps.detail)
     steps.detail(f"{done.changes} changes on {len(lab.plan.hosts)} hosts")
     lab.connect()

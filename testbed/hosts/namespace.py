@@ -21,6 +21,7 @@ from testbed.errors import LabError
 from testbed.hosts import plan as planning
 from testbed.hosts.plan import LabPlan
 from testbed.hosts.root import edge_root
+from testbed.hosts.strays import end_marked
 from testbed.hosts.wan import plan_delay_line
 
 RUN = Path("/run/testbed")
@@ -104,6 +105,8 @@ def take_down(name: str, progress: Progress = silent) -> list[str]:
     """
     planning.check_lab_name(name)
     removed: list[str] = []
+    if workers := end_marked(f"{RUN / name}/"):
+        removed.append(f"processes of a playbook: {workers}")
     for cgroup in [lab_cgroup(name)]:
         if cgroup.exists():
             progress("ending the lab's processes")

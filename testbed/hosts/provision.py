@@ -95,7 +95,7 @@ def provision(
     ProvisioningError
         With one line per failing task and host.
     """
-    with tempfile.TemporaryDirectory(prefix=f"testbed-{plan.name}-") as name:
+    with tempfile.TemporaryDirectory(prefix="provision-", dir=state) as name:
         private = Path(name)
         variables = _stage(private, state, layers, clients)
         (private / "hosts.yml").write_text(yaml.safe_dump(inventory(plan, state, wan_plans)))
