@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,43 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from testbed.analysis import style
+from testbed.analysis.basemap import (
+    FURNITURE,
+    Points,
+    View,
+    draw_roads,
+    frame,
+    map_axes,
+    view_of,
+)
 from testbed.analysis.labels import Room
 from testbed.analysis.tables import migration_table
 from testbed.measurement.summary import human_ms
 
 if TYPE_CHECKING:
     from testbed.measurement.store import Run
-
-M_PER_DEG = 111_320.0
-MARGIN = 0.12
-"""Share of the path's extent that is left free around it."""
-WIDEST = 1.9
-"""A map is at most this many times as wide as high, and the other way round."""
-M_PER_KM = 1000
-FURNITURE = [(x, y) for x in (0.03, 0.1, 0.17) for y in (0.04, 0.1)] + [
-    (x, 0.03) for x in (0.78, 0.86, 0.94)
-] + [(0.975, 0.95), (0.975, 0.88)]  # fmt: skip
-"""Where scale bar, attribution and north stand, as shares of the axes."""
-
-Points = NDArray[np.float64]
-"""Rows of (lon_deg, lat_deg)."""
-
-
-class _View(NamedTuple):
-    """What a map shows, in degrees, and how a degree of longitude is shortened there."""
-
-    west: float
-    east: float
-    south: float
-    north: float
-    squeeze: float
-
-    def holds(self, points: Points) -> "NDArray[np.bool_]":
-        lon, lat = points[:, 0], points[:, 1]
-        return (lon >= self.west) & (lon <= self.east) & (lat >= self.south) & (lat <= self.north)
 
 
 def map_figure(
@@ -72,19 +52,14 @@ def map_figure(
     lines = _roads_of(run) if roads is None else [np.asarray(road, float) for road in roads]
     with style.paper():
         fixes = run.fixes
-        view = _view(fixes)
-        if ax is None:
-            ratio = (view.north - view.south) / ((view.east - view.west) * view.squeeze)
-            figure = style.new_figure(min((style.WIDTH_IN - 0.85) * ratio + 0.6, 8.0))
-            ax = figure.add_subplot()
+        view = view_of(fixes[["lon_deg", "lat_deg"]].to_numpy(float))
+        ax = map_axes(view, ax)
         colours = style.colours([cell for cell in fixes["serving_cell"] if cell])
-        ax.set(xlim=(view.west, view.east), ylim=(view.south, view.north))
-        ax.set_aspect(1 / view.squeeze)
-        _draw_roads(ax, lines, view)
+        draw_roads(ax, lines, view)
         if cells is not None:
             _draw_cells(ax, cells, colours, view)
         taken = [_draw_path(ax, path, colours) for _, path in fixes.groupby("user", sort=False)]
-        _frame(ax, view, attributed=bool(lines))
+        frame(ax, view, attributed=bool(lines))
         _legend(ax, run, cells is not None)
         drawn = style.figure_of(ax)
         drawn.draw_without_rendering()  # labels are placed on the final layout
@@ -130,45 +105,7 @@ def _roads_of(run: "Run") -> list[Points]:
     ]
 
 
-def _view(fixes: pd.DataFrame) -> _View:
-    if fixes.empty:
-        return _View(-1, 1, -1, 1, 1.0)
-    lon, lat = fixes["lon_deg"], fixes["lat_deg"]
-    squeeze = math.cos(math.radians(float(lat.mean())))
-    middle = (lon.min() + lon.max()) / 2, (lat.min() + lat.max()) / 2
-    wide = max((lon.max() - lon.min()) * squeeze, 1e-4) * (1 + 2 * MARGIN)
-    high = max(lat.max() - lat.min(), 1e-4) * (1 + 2 * MARGIN)
-    wide, high = max(wide, high / WIDEST * 1.6), max(high, wide / WIDEST)
-    half_lon, half_lat = wide / squeeze / 2, high / 2
-    return _View(
-        middle[0] - half_lon, middle[0] + half_lon, middle[1] - half_lat, middle[1] + half_lat,
-        squeeze,
-    )  # fmt: skip
-
-
-def _draw_roads(ax: Axes, lines: list[Points], view: _View) -> None:
-    ax.add_collection(
-        LineCollection(
-            [line for line in lines if _touches(line, view)],
-            colors=style.PALE,
-            linewidths=0.8,
-            zorder=1,
-        ),
-        autolim=False,
-    )
-
-
-def _touches(line: Points, view: _View) -> bool:
-    low, high = line.min(axis=0), line.max(axis=0)
-    return bool(
-        low[0] <= view.east
-        and high[0] >= view.west
-        and low[1] <= view.north
-        and high[1] >= view.south
-    )
-
-
-def _draw_cells(ax: Axes, cells: pd.DataFrame, colours: dict[str, str], view: _View) -> None:
+def _draw_cells(ax: Axes, cells: pd.DataFrame, colours: dict[str, str], view: View) -> None:
     centres = cells[["lon_deg", "lat_deg"]].to_numpy(float)
     if len(centres) > 1:
         away = np.hypot(*((centres - centres[0]) * (view.squeeze, 1.0)).T)
@@ -269,35 +206,6 @@ def _position(way: pd.DataFrame, time_s: float) -> Points:
     lon = way["matched_lon_deg"].fillna(way["lon_deg"])
     lat = way["matched_lat_deg"].fillna(way["lat_deg"])
     return np.array([np.interp(time_s, way["time_s"], lon), np.interp(time_s, way["time_s"], lat)])
-
-
-def _frame(ax: Axes, view: _View, *, attributed: bool) -> None:
-    """Ticks in degrees, a scale bar, north, and whose map it is."""
-    for spine in ("top", "right"):
-        ax.spines[spine].set_visible(True)
-    ax.locator_params(axis="both", nbins=5)
-    ax.xaxis.set_major_formatter(lambda lon, _: f"{abs(lon):.3f}° {'E' if lon >= 0 else 'W'}")
-    ax.yaxis.set_major_formatter(lambda lat, _: f"{abs(lat):.3f}° {'N' if lat >= 0 else 'S'}")
-    wide_m = (view.east - view.west) * view.squeeze * M_PER_DEG
-    bar_m = max(n * 10**p for p in range(7) for n in (1, 2, 5) if n * 10**p <= max(wide_m / 5, 1))
-    share, left, low = bar_m / wide_m, 0.03, 0.045
-    ends = ([left, left + share], [low, low])
-    ax.plot(*ends, color="white", lw=4, transform=ax.transAxes, zorder=8, solid_capstyle="butt")
-    ax.plot(*ends, color=style.INK, lw=2, transform=ax.transAxes, zorder=9, solid_capstyle="butt")
-    ax.text(
-        left + share / 2, low + 0.012, f"{bar_m} m" if bar_m < M_PER_KM else f"{bar_m // 1000} km",
-        transform=ax.transAxes, ha="center", va="bottom", path_effects=[style.OUTLINE], zorder=9,
-    )  # fmt: skip
-    ax.annotate(
-        "N", (0.975, 0.96), xytext=(0.975, 0.86), xycoords="axes fraction", ha="center", va="top",
-        arrowprops={"arrowstyle": "-|>", "color": style.INK, "lw": 1.0}, zorder=9,
-        path_effects=[style.OUTLINE],
-    )  # fmt: skip
-    if attributed:
-        ax.text(
-            0.995, 0.01, "© OpenStreetMap contributors", transform=ax.transAxes, ha="right",
-            va="bottom", fontsize=6.5, path_effects=[style.OUTLINE], zorder=9,
-        )  # fmt: skip
 
 
 def _legend(ax: Axes, run: "Run", with_cells: bool) -> None:  # noqa: FBT001
