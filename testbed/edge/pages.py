@@ -15,7 +15,7 @@ from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGESIZE")
 CHUNK = 4 << 20
-PRESENT_BIT, FILE_BIT = 63, 61
+PRESENT_BIT, SWAPPED_BIT, FILE_BIT = 63, 62, 61
 FANOUT = 8
 
 Span = tuple[int, int]
@@ -78,14 +78,14 @@ def private_spans(maps: str) -> list[Span]:
 
 
 def own_pages(pid: int, span: Span) -> Iterator[Span]:
-    """The parts of a private mapping that the task has written to (present, not the file's)."""
+    """The parts of a private mapping that the task has written to (there, not the file's)."""
     start, end = span
     with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
         pagemap.seek(start // PAGE * 8)
         words = memoryview(pagemap.read((end - start) // PAGE * 8)).cast("Q")
     open_at = None
     for number, word in enumerate(words):
-        if word >> PRESENT_BIT & 1 and not word >> FILE_BIT & 1:
+        if (word >> PRESENT_BIT | word >> SWAPPED_BIT) & 1 and not word >> FILE_BIT & 1:
             if open_at is None:
                 open_at = start + number * PAGE
         elif open_at is not None:

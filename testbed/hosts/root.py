@@ -1,7 +1,8 @@
 """The root file system that every namespace edge starts from, made of Debian packages alone.
 
 CRIU comes from the suite after the stable one: stable's 4.1.1 cannot checkpoint a TCP socket on
-kernels from 6.16 on. All else is stable. The result is cached by the hash of this recipe.
+kernels from 6.16 on. All else is stable. The edge's one program in C is compiled in there, by a
+compiler that is gone afterwards. The result is cached by the hash of this recipe.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from testbed.edge import tracker
 from testbed.errors import LabError
 
 SUITE = "trixie"
@@ -44,6 +46,19 @@ chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update
 chroot "$root" apt-get -qq install --no-install-recommends {packages}
 """
 
+TRACKER = r"""
+chroot "$root" dpkg-query --show --showformat '${{Package}}\n' | sort > "$root"/tmp/before
+chroot "$root" apt-get -qq install --no-install-recommends gcc libc6-dev
+mkdir -p "$root$(dirname {program})"
+cat > "$root"/tmp/tracker.c <<'SOURCE'
+{source}
+SOURCE
+chroot "$root" gcc -O2 -Wall -Werror -o {program} /tmp/tracker.c
+chroot "$root" dpkg-query --show --showformat '${{Package}}\n' | sort > "$root"/tmp/after
+comm -13 "$root"/tmp/before "$root"/tmp/after | xargs chroot "$root" apt-get -qq purge
+rm "$root"/tmp/before "$root"/tmp/after "$root"/tmp/tracker.c
+"""
+
 
 def default_cache() -> Path:
     """Where built things are kept between runs: ``TESTBED_CACHE`` or ``/var/cache/testbed``."""
@@ -52,8 +67,19 @@ def default_cache() -> Path:
 
 def recipe_hash() -> str:
     """Hash of everything that goes into the root file system."""
-    words = [SUITE, CRIU_SUITE, *PACKAGES, *CRIU_PACKAGES, NEWER_CRIU, platform.machine()]
+    words = [SUITE, CRIU_SUITE, *PACKAGES, *CRIU_PACKAGES, hook_script(), platform.machine()]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+
+
+def hook_script() -> str:
+    """What is done in the root file system once the packages are in it."""
+    newer = NEWER_CRIU.format(
+        suite=SUITE,
+        newer=CRIU_SUITE,
+        packages=" ".join(f"{name}/{CRIU_SUITE}" for name in CRIU_PACKAGES),
+    )
+    source = tracker.SOURCE.read_text(encoding="utf-8")
+    return "#!/bin/sh" + newer + TRACKER.format(program=tracker.PROGRAM, source=source)
 
 
 def plan_root(target: Path, mirror: str | None, hook: Path, more: Sequence[str] = ()) -> list[str]:
@@ -105,14 +131,7 @@ def edge_root(
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_suffix(f".{os.getpid()}.partial")
     hook = final.with_suffix(f".{os.getpid()}.hook")
-    hook.write_text(
-        "#!/bin/sh"
-        + NEWER_CRIU.format(
-            suite=SUITE,
-            newer=CRIU_SUITE,
-            packages=" ".join(f"{name}/{CRIU_SUITE}" for name in CRIU_PACKAGES),
-        )
-    )
+    hook.write_text(hook_script(), encoding="utf-8")
     hook.chmod(0o755)
     try:
         done = subprocess.run(

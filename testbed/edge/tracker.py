@@ -1,0 +1,129 @@
+"""Which pages a running task has written, told by the kernel (`tracker.c`), from outside.
+
+Between two looks nothing stops the task. Where a task cannot be watched, or not any more, it says
+so and the caller compares content instead: no page is ever passed over.
+"""
+
+import os
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .pages import Span, joined
+
+PROGRAM = Path("/usr/local/libexec/testbed-tracker")
+SOURCE = Path(__file__).with_name("tracker.c")
+WRITTEN, UNKNOWN = 1, 2
+LOST = 2**64 - 1
+_ENTRY = struct.Struct("=QQQ")
+_COUNT = struct.Struct("=Q")
+
+
+class NotTrackedError(RuntimeError):
+    """A task cannot be watched from outside; the message says why."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found.
+
+    written : pages with content of their own, new or written since the last look.
+    unknown : pages that cannot be watched: their content decides.
+    """
+
+    written: tuple[Span, ...]
+    unknown: tuple[Span, ...]
+
+
+class WriteProtect:
+    """Watches one task by userfaultfd write protection and ``PAGEMAP_SCAN``.
+
+    Parameters
+    ----------
+    pid : int
+        The task, as this host sees it; it stops for less than a millisecond.
+    program : Path
+        The compiled tracker.
+
+    Raises
+    ------
+    NotTrackedError
+        If it cannot be watched: kernel, architecture, a filter on its system calls.
+    """
+
+    def __init__(self, pid: int, program: Path = PROGRAM) -> None:
+        self.pid = pid
+        try:
+            self._process = subprocess.Popen(
+                [str(program), str(pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise NotTrackedError(f"the tracker cannot be started: {error}") from error
+        if self._read(_COUNT.size) != _COUNT.pack(0):
+            raise NotTrackedError(f"task {pid} cannot be watched: {self._last_words()}")
+
+    def ask(self) -> None:
+        """Have it look now; `answer` brings what it found."""
+        if self._process.stdin is None:  # pragma: no cover - a pipe was asked for
+            raise NotTrackedError("no pipe")
+        try:
+            self._process.stdin.write(b"s")
+        except (OSError, ValueError) as error:
+            raise NotTrackedError(f"task {self.pid}: its tracker has gone") from error
+
+    def answer(self) -> Look:
+        """What the look found.
+
+        Raises
+        ------
+        NotTrackedError
+            If the task has gone or lives in another address space (``exec``) now.
+        """
+        head = self._read(_COUNT.size)
+        if len(head) < _COUNT.size:
+            raise NotTrackedError(f"task {self.pid}: its tracker has gone")
+        (count,) = _COUNT.unpack(head)
+        if count == LOST:
+            raise NotTrackedError(f"task {self.pid}: {self._last_words()}")
+        entries = list(_ENTRY.iter_unpack(self._read(count * _ENTRY.size)))
+        return Look(
+            *(
+                tuple(joined((a, b) for a, b, k in entries if k == kind))
+                for kind in (WRITTEN, UNKNOWN)
+            )
+        )
+
+    def look(self) -> Look:
+        """Ask and wait for the answer."""
+        self.ask()
+        return self.answer()
+
+    def close(self) -> None:
+        """Watch no longer; the task's memory is as it was without."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe:
+                pipe.close()
+        self._process.wait()
+
+    def _read(self, size: int) -> bytes:
+        if self._process.stdout is None:  # pragma: no cover - a pipe was asked for
+            raise NotTrackedError("no pipe")
+        parts, left = [], size
+        while left:
+            data = os.read(self._process.stdout.fileno(), left)
+            if not data:
+                break
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def _last_words(self) -> str:
+        self._process.kill()
+        said = self._process.stderr.read() if self._process.stderr else b""
+        self.close()
+        return said.decode(errors="replace").strip() or "the tracker ended without a word"
