@@ -178,9 +178,13 @@ class Handoff(_Part):
 
 
 class Migration(_Part):
-    """How a running container is moved."""
+    """How a running container is moved.
 
-    technique: Literal["cold", "delta"] = "delta"
+    technique : see `testbed.migration.technique`. tracker : how pre-copy finds written pages.
+    """
+
+    technique: Literal["cold", "delta", "pre-copy"] = "delta"
+    tracker: Literal["auto", "write-protect", "content"] | None = None
     rounds: int = Field(default=8, ge=1)
     small_enough: Size = 256 * 1024.0
 

@@ -126,9 +126,22 @@ class Agent:
 
     # -- migration
 
-    def move_open(self, move: str, name: str, address: str, command: list[str], route: str) -> None:
+    def move_open(
+        self,
+        move: str,
+        name: str,
+        address: str,
+        command: list[str],
+        route: str,
+        *,
+        tracker: str = "content",
+    ) -> None:
         """Open a move of a service to another edge and have the target prepared."""
-        this = Move(name, address, command, route, lambda e: self._emit({**e, "move": move}))
+
+        def report(event: dict[str, Any]) -> None:
+            self._emit({**event, "move": move})
+
+        this = Move(name, address, command, route, report, tracker=tracker)
         try:
             this.open()
         except BaseException:

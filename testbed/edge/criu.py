@@ -22,6 +22,7 @@ LARGEST_ANSWER = 1 << 16
 LOG_LINES = 12
 WITHOUT_BREAKPOINTS = {"CRIU_FAULT": "130"}
 """CRIU steps through its parasite without hardware breakpoints: faster, at both ends alike."""
+FEATURES = ("mem_track", "lazy_pages", "pidfd_store")
 HARMLESS = ("RLIMIT_NOFILE", "tun: Unable to create tun", "Can't create a cgroup")
 """What CRIU complains about on hosts without CAP_SYS_RESOURCE or TUN, and gets on without."""
 
@@ -75,19 +76,38 @@ class Criu:
             env={**os.environ, **WITHOUT_BREAKPOINTS},
         )
         theirs.close()
-        self._warm_up()
+        self._holder = holder
+        self._log = Path(os.devnull)
+        self.features()
 
     def dump(self, pid: int, folder: str, *, cgroup: str) -> None:
         """Write images of the frozen tree of ``pid`` (as the container sees it) into ``folder``.
 
         The processes stay where they are, frozen; only the cgroup's owner lets them go on.
         """
-        self._request(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True,
-                      freeze_cgroup=cgroup)  # fmt: skip
+        self.begin_dump(pid, folder, cgroup=cgroup)
+        self.end_dump()
 
-    def restore(self, folder: str) -> None:
-        """Bring the processes of ``folder`` to life as children of the container's init."""
-        self._request(rpc.RESTORE, folder, "restore.log", rst_sibling=False)
+    def begin_dump(self, pid: int, folder: str, *, cgroup: str, parent: str = "") -> None:
+        """Have a dump begin, as `dump` does; `end_dump` waits for it.
+
+        ``parent`` is a folder of images, relative to ``folder``, whose pages need not be written.
+        """
+        more = {"parent_img": parent, "track_mem": True} if parent else {}
+        self._ask(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True, freeze_cgroup=cgroup,
+                  **more)  # fmt: skip
+
+    def end_dump(self) -> None:
+        """Wait until the dump that was begun is over."""
+        self._hear("checkpoint")
+
+    def restore(self, folder: str, *, lazy: bool = False) -> None:
+        """Bring the processes of ``folder`` to life as children of the container's init.
+
+        ``lazy``: pages marked so come from whoever listens on ``lazy-pages.socket`` in there.
+        """
+        self._ask(rpc.RESTORE, folder, "restore.log", rst_sibling=False, lazy_pages=lazy)
+        self._hear("restore")
 
     def close(self) -> None:
         """End the worker."""
@@ -98,17 +118,30 @@ class Criu:
         self.process.kill()
         self.process.wait()
 
-    def _warm_up(self) -> None:
-        """Have the worker find out what the kernel can do now: it would take 25 ms of a freeze."""
+    def features(self) -> dict[str, bool]:
+        """What CRIU says that the kernel can do.
+
+        Asked once before it is needed, it also saves 25 ms of a freeze.
+
+        Raises
+        ------
+        CriuError
+            If CRIU does not answer.
+        """
         request = rpc.criu_req()
         request.type = rpc.FEATURE_CHECK
         request.keep_open = True
-        request.features.mem_track = True
+        for name in FEATURES:
+            setattr(request.features, name, True)
         self._socket.send(request.SerializeToString())
-        if not self._socket.recv(LARGEST_ANSWER):
+        data = self._socket.recv(LARGEST_ANSWER)
+        if not data:
             raise CriuError("CRIU ended at its start; does it run in a container of this edge?")
+        answer = rpc.criu_resp()
+        answer.ParseFromString(data)
+        return {name: bool(getattr(answer.features, name)) for name in FEATURES}
 
-    def _request(self, kind: int, folder: str, log: str, **options: object) -> None:
+    def _ask(self, kind: int, folder: str, log: str, **options: object) -> None:
         request = rpc.criu_req()
         request.type = kind
         request.keep_open = False
@@ -128,13 +161,19 @@ class Criu:
         for name, value in wanted.items():
             setattr(request.opts, name, value)
         self._socket.send(request.SerializeToString())
+        self._log = Path(f"/proc/{self._holder}/root/{folder}/{log}")
+
+    def _hear(self, action: str) -> None:
         data = self._socket.recv(LARGEST_ANSWER)
-        if not data:
-            raise CriuError("CRIU ended without an answer")
-        answer = rpc.criu_resp()
-        answer.ParseFromString(data)
-        if not answer.success:
-            raise CriuError(f"errno {answer.cr_errno}")
+        error = CriuError("CRIU ended without an answer")
+        if data:
+            answer = rpc.criu_resp()
+            answer.ParseFromString(data)
+            if answer.success:
+                return
+            error = CriuError(f"errno {answer.cr_errno}")
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        raise CriuError(*explain(action, error, text))
 
 
 def reasons(log: str) -> str:

@@ -5,7 +5,7 @@ in ``pages-ID.img``. Format: two magic words, then messages (protobuf), each beh
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,12 @@ def write_pagemap(path: Path, pages_id: int, ranges: Iterable[Range]) -> None:
         for r in ranges
     ]
     path.write_bytes(b"".join(parts))
+
+
+def write_image(path: Path, magic: int, entry: Mapping[int, int]) -> None:
+    """Write an image of one message that holds nothing but numbers, by field number."""
+    message = b"".join(_field(number, value) for number, value in entry.items())
+    path.write_bytes(struct.pack("<I", magic) + _framed(message))
 
 
 def _old_flags(message: dict[int, int]) -> int:

@@ -65,13 +65,24 @@ def _narrow(old: int, new: int, start: int, end: int, found: list[Span]) -> None
         _narrow(old, new, at, min(at + step, end), found)
 
 
-def private_spans(maps: str) -> list[Span]:
-    """Readable private mappings in the text of ``/proc/PID/maps``, without the kernel's own."""
+def private_spans(maps: str, *, readable: bool = True, vdso: bool = False) -> list[Span]:
+    """Private mappings in the text of ``/proc/PID/maps``, without the kernel's own.
+
+    Parameters
+    ----------
+    maps : str
+        The text.
+    readable : bool
+        Leave out mappings that the task itself may not read.
+    vdso : bool
+        Take in the kernel's code that every task has.
+    """
     spans = []
     for line in maps.splitlines():
         words = line.split(maxsplit=5)
         name = words[5] if len(words) > 5 else ""  # noqa: PLR2004
-        if words[1].startswith("r") and words[1].endswith("p") and not name.startswith("[v"):
+        kernels = name.startswith("[v") and not (vdso and name == "[vdso]")
+        if words[1].endswith("p") and not kernels and (words[1][0] == "r" or not readable):
             start, end = (int(part, 16) for part in words[0].split("-"))
             spans.append((start, end))
     return spans

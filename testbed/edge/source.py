@@ -5,27 +5,29 @@ while the service runs), ``frozen``, ``dumped``, ``sent``, ``answered``. Until t
 answered the source keeps the service, frozen but whole: any failure lets it go on here.
 """
 
-import contextlib
-import mmap
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import container, files, images, netlink, pages
-from .channel import Buffer, ChannelClosedError, Line, RemoteFailureError
+from . import claim, container, files, netlink, preflight
+from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
-from .criu import INSIDE, Criu, CriuError, explain
-from .pages import PAGE, Copy, Span
+from .criu import Criu
+from .outgoing import ByContent, Outgoing
+from .timeline import Timeline
+from .tracker import NotTrackedError
+from .watched import Watched
 
 CRIU_FIRST_PID = 10000
 REST_BETWEEN_ROUNDS_S = 0.25
-MADV_POPULATE_READ = 22
+TRACKERS = ("auto", "write-protect", "content")
 REST_PER_ROUND = 3.0
 """Looking for changes may take a quarter of the time, not more: the service runs meanwhile."""
+FOLDERS = ("img", "sent", claim.FOLDER)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -44,21 +46,35 @@ class Move:
         The device that leads from here to the target.
     report : callable
         Told at once when the service is frozen, so that others can redirect the user's packets.
+    tracker : {"auto", "write-protect", "content"}
+        How written pages are found; ``auto`` takes the fastest that works for this service.
     """
 
     def __init__(
-        self, name: str, address: str, command: list[str], route: str, report: Report
+        self,
+        name: str,
+        address: str,
+        command: list[str],
+        route: str,
+        report: Report,
+        *,
+        tracker: str = "content",
     ) -> None:
+        if tracker not in TRACKERS:
+            raise ValueError(f"there is no tracker {tracker!r}; there are: {', '.join(TRACKERS)}")
         self.holder = Holder.load(name)
         self.state = "new"
-        self.phases: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+        self._tracker = tracker
+        self._timeline = Timeline(lambda: self._line.channel.sent_bytes if self._line else 0)
         self._route = route
         self._report = report
         self._address = address
         self._command = command
         self._line: Line | None = None
         self._criu: Criu | None = None
-        self._copies: dict[int, Copy] = {}
+        self._memory: Outgoing | None = None
+        self._fill = False
         self._rounds = 0
         self._stop = threading.Event()
         self._lock = threading.RLock()
@@ -67,28 +83,55 @@ class Move:
     # -- while the service runs
 
     def open(self) -> None:
-        """Call the target, have it prepare an empty container, start CRIU here."""
+        """Call the target, have it prepare an empty container, start CRIU here, begin to watch.
+
+        Raises
+        ------
+        NotTrackedError
+            If the tracker that was asked for cannot watch this service.
+        """
         spec = self.holder.spec
-        with self._phase("open", frozen=False):
+        with self._timeline.phase("open", frozen=False):
             self._line = Line(self._address, self._command)
-            self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
-            for folder in ("img", "sent"):
+            answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
+            for folder in FOLDERS:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)
+            for folder in ("img", "sent"):
                 (spec.scratch / folder).mkdir()
             self._criu = Criu(self.holder.init, cgroup=None, first_pid=CRIU_FIRST_PID)
+            self._memory = self._choose(answer)
         self.state = "opened"
+
+    def _choose(self, answer: dict[str, Any]) -> Outgoing:
+        """Choose how written pages are found, dumped and restored; the record says why."""
+        parts = (self.holder, self._channel(), self._timeline)
+        if self._tracker == "content":
+            return ByContent(*parts)
+        try:
+            preflight.require(self.holder.processes())
+            why_not = claim.pretend(self._started_criu(), Path(f"/proc/{self.holder.init}/root"))
+            watched = Watched(*parts, claimed=not why_not)
+            watched.begin()
+        except NotTrackedError as error:
+            if self._tracker != "auto":
+                raise
+            self._notes.append(f"all content is compared: {error}")
+            return ByContent(*parts)
+        if why_not:
+            self._notes.append(f"CRIU writes pages that nobody needs: {why_not}")
+        if answer["fill"]:
+            self._notes.append(f"memory is restored before the service goes on: {answer['fill']}")
+        self._fill = not answer["fill"]
+        return watched
 
     def ahead(self) -> dict[str, Any]:
         """Send what the target does not have yet; return how much that was and how long it took."""
-        with self._lock, self._phase("ahead", frozen=False) as phase:
+        with self._lock, self._timeline.phase("ahead", frozen=False) as phase:
             if self._stop.is_set():
                 return {"bytes": 0, "seconds": 0.0, "round": self._rounds}
             before = self._channel().sent_bytes
             self._send_files()
-            for inside, outside in self._tasks():
-                copy = self._copy(inside)
-                for start, data in pages.read_task(outside):
-                    self._send_spans(inside, copy.update(start, data), start, data)
+            self._outgoing().send_round()
             self._channel().ask({"message": "sync", "seal": True})
             self._rounds += 1
             sent = self._channel().sent_bytes - before
@@ -134,8 +177,9 @@ class Move:
             told = False
             try:
                 self._freeze()
-                self._dump()
-                listing, payload = self._send_memory()
+                self._outgoing().send_frozen(self._started_criu(), self._send_files)
+                self.state = "dumped"
+                listing, payload = self._gather()
                 told = True
                 answer = self._restore(listing, payload)
             except ChannelClosedError as error:
@@ -166,9 +210,14 @@ class Move:
     def _leave(self) -> bool:
         spec, heard = self.holder.spec, False
         self.holder.kill()
-        with contextlib.suppress(ChannelClosedError, RemoteFailureError):
-            self._channel().ask({"message": "confirm"})
+        try:
+            answer = self._channel().ask({"message": "confirm"})
             heard = True
+            for start_s, end_s, detail in answer["fills"]:
+                where = {"where": "target", "frozen": False, "detail": detail}
+                self._timeline.note("fill", start_s, end_s, 0, **where)
+        except (ChannelClosedError, RemoteFailureError) as error:
+            self._notes.append(str(error))
         self._hang_up()
         container.destroy(spec.name)
         netlink.replace_route(spec.address, self._route)
@@ -181,7 +230,7 @@ class Move:
             netlink.replace_route(spec.address, spec.device)
             self.holder.thaw()
         self._hang_up()
-        for folder in ("img", "sent"):
+        for folder in FOLDERS:
             shutil.rmtree(spec.scratch / folder, ignore_errors=True)
         self.state = "dropped"
 
@@ -189,51 +238,24 @@ class Move:
 
     def _freeze(self) -> None:
         spec = self.holder.spec
-        with self._phase("freeze", frozen=True):
+        with self._timeline.phase("freeze", frozen=True):
             self.holder.freeze()
             self.state = "frozen"
             netlink.silence(spec.device)
             netlink.replace_route(spec.address, self._route)
         self._report({"event": "frozen", "service": spec.name})
 
-    def _dump(self) -> None:
-        if self._criu is None:
-            raise RuntimeError("the move was not opened")
-        folder = self.holder.spec.scratch / "img"
-        with self._phase("dump", frozen=True) as phase:
-            try:
-                self._criu.dump(
-                    self.holder.service, f"{INSIDE}/scratch/img", cgroup=f"{INSIDE}/cgroup"
-                )
-            except CriuError as error:
-                log = folder / "dump.log"
-                text = log.read_text(errors="replace") if log.exists() else error.log
-                raise CriuError(*explain("checkpoint", error, text)) from error
-            phase["bytes"] = sum(p.stat().st_size for p in folder.iterdir())
-        self.state = "dumped"
-
-    def _send_memory(self) -> tuple[dict[str, Any], list[bytes]]:
-        """Send changed pages and files; return what describes the small images, and these."""
-        folder = self.holder.spec.scratch / "img"
-        listing: dict[str, Any] = {"images": [], "tasks": {}}
+    def _gather(self) -> tuple[dict[str, Any], list[bytes]]:
+        """What describes the small images, and these."""
+        memory = self._outgoing()
+        hot = memory.hot()
+        listing: dict[str, Any] = {"images": [], "tasks": {}, "fill": self._fill, "hot": hot}
         payload = []
         paged = set()
-        with self._phase("pages", frozen=True) as phase:
-            before = self._channel().sent_bytes
-            for path in sorted(folder.glob("pagemap-*.img")):
-                if not path.stem.removeprefix("pagemap-").isdigit():
-                    continue
-                task = int(path.stem.removeprefix("pagemap-"))
-                pages_id, ranges = images.read_pagemap(path.read_bytes())
-                self._send_frozen(task, folder / f"pages-{pages_id}.img", ranges)
-                paged.add(f"pages-{pages_id}.img")
-                listing["tasks"][path.name] = task
-            phase["bytes"] = self._channel().sent_bytes - before
-        with self._phase("files", frozen=True) as phase:
-            before = self._channel().sent_bytes
-            self._send_files()
-            phase["bytes"] = self._channel().sent_bytes - before
-        for path in sorted(folder.glob("*.img")):
+        for task, path, pages_id, _ in memory.pagemaps():
+            paged.add(f"pages-{pages_id}.img")
+            listing["tasks"][path.name] = task
+        for path in sorted(memory.images.glob("*.img")):
             if path.name not in paged and not path.is_symlink():
                 payload.append(path.read_bytes())
                 listing["images"].append((path.name, len(payload[-1])))
@@ -255,40 +277,8 @@ class Move:
         ]
         for name, start_s, end_s, amount in steps:
             where = "source" if name == "images" else "target"
-            self._note(name, start_s, end_s, amount, where=where, frozen=True)
+            self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True)
         return answer
-
-    def _send_frozen(self, task: int, path: Path, ranges: list[images.Range]) -> None:
-        """Send the pages of a dumped task that differ from what the target has."""
-        copy = self._copy(task)
-        if path.stat().st_size == 0:
-            return
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped,
-            memoryview(mapped) as view,
-        ):
-            with contextlib.suppress(OSError, ValueError):  # before kernel 5.14
-                mapped.madvise(MADV_POPULATE_READ)
-            at = 0
-            for r in ranges:
-                if r.flags & images.PRESENT:
-                    for offset in range(0, r.pages * PAGE, pages.CHUNK):
-                        size = min(pages.CHUNK, r.pages * PAGE - offset)
-                        with view[at + offset : at + offset + size] as piece:
-                            start = r.start + offset
-                            self._send_spans(task, copy.update(start, piece), start, piece)
-                    at += r.pages * PAGE
-
-    def _send_spans(self, task: int, spans: list[Span], start: int, data: Buffer) -> None:
-        if spans:
-            view = memoryview(data)
-            parts = [view[a - start : b - start] for a, b in spans]
-            try:
-                self._channel().send({"message": "pages", "task": task, "spans": spans}, parts)
-            finally:
-                for part in (*parts, view):
-                    part.release()
 
     def _send_files(self) -> None:
         change = self._watch.look()
@@ -298,18 +288,15 @@ class Move:
 
     # -- helpers
 
-    def _tasks(self) -> Iterator[tuple[int, int]]:
-        """Each process of the service: its pid in the container and on this edge."""
-        for outside in self.holder.processes():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                status = Path(f"/proc/{outside}/status").read_text()
-                line = next(x for x in status.splitlines() if x.startswith("NSpid"))
-                yield int(line.split()[-1]), outside
+    def _outgoing(self) -> Outgoing:
+        if self._memory is None:
+            raise RuntimeError("the move was not opened")
+        return self._memory
 
-    def _copy(self, task: int) -> Copy:
-        if task not in self._copies:
-            self._copies[task] = Copy(self.holder.spec.scratch / "sent" / str(task))
-        return self._copies[task]
+    def _started_criu(self) -> Criu:
+        if self._criu is None:
+            raise RuntimeError("the move was not opened")
+        return self._criu
 
     def _channel(self) -> Any:
         if self._line is None:
@@ -317,6 +304,8 @@ class Move:
         return self._line.channel
 
     def _hang_up(self) -> None:
+        if self._memory:
+            self._memory.close()
         if self._criu:
             self._criu.close()
             self._criu = None
@@ -324,42 +313,17 @@ class Move:
             self._line.close()
             self._line = None
 
-    @contextlib.contextmanager
-    def _phase(self, name: str, *, frozen: bool) -> Iterator[dict[str, Any]]:
-        start_s, before = time.time(), self._line.channel.sent_bytes if self._line else 0
-        phase = self._note(name, start_s, start_s, 0, where="source", frozen=frozen)
-        try:
-            yield phase
-        finally:
-            phase["end_s"] = time.time()
-            if not phase["bytes"] and self._line:
-                phase["bytes"] = self._line.channel.sent_bytes - before
-
-    def _note(
-        self, name: str, start_s: float, end_s: float, size: int, *, where: str, frozen: bool
-    ) -> dict[str, Any]:
-        phase = {
-            "phase": name,
-            "where": where,
-            "start_s": start_s,
-            "end_s": end_s,
-            "bytes": size,
-            "frozen": frozen,
-            "detail": "",
-        }
-        self.phases.append(phase)
-        return phase
-
     def _record(self, outcome: str, reason: str, log: str = "", **more: Any) -> dict[str, Any]:
-        frozen = [p["end_s"] for p in self.phases if p["phase"] == "freeze"]
         return {
             "outcome": outcome,
             "reason": reason,
             "log": log,
             "state": self.state,
             "rounds": self._rounds,
-            "frozen_s": frozen[0] if frozen else 0.0,
-            "phases": self.phases,
+            "frozen_s": self._timeline.end_of("freeze"),
+            "phases": self._timeline.phases,
+            "tracker": self._memory.tracker if self._memory else "",
+            "notes": self._notes + (self._memory.notes() if self._memory else []),
             "criu": _statistics(self.holder.spec.scratch / "img" / "stats-dump"),
             **more,
         }

@@ -7,82 +7,27 @@ ends before the service answered.
 
 import contextlib
 import fcntl
+import importlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import container, files, images, netlink
+from . import container, files, netlink
 from .channel import Channel, ChannelClosedError
 from .container import Holder
-from .criu import INSIDE, Criu, CriuError, explain
+from .criu import INSIDE, Criu
+from .fill import Fill, Run
 from .hold import Hold
-from .pages import PAGE, Copy
+from .incoming import Memory
 from .spec import Spec
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
-
-
-class Memory:
-    """One task's memory as the target has it: at the same time CRIU's parent image.
-
-    What came first, in rising order, is the parent's pages file and is patched in place; pages
-    whose addresses came later lie behind it and go into the child image.
-    """
-
-    def __init__(self, folder: Path, task: int, number: int) -> None:
-        self._folder = folder
-        self._task = task
-        self._number = number
-        self._copy = Copy(folder / f"pages-{number}.img")
-        self._sealed: int | None = None
-
-    def take(self, start: int, data: memoryview) -> None:
-        """Take content for a range, known or not."""
-        at = start
-        for begin, end, offset in list(self._copy.known(start, start + len(data))):
-            where = self._copy.place(begin, end) if offset is None else offset
-            self._copy.view[where : where + end - begin] = data[at - start : end - start]
-            at = end
-
-    def seal(self) -> None:
-        """End of the first round: what is here, in rising order, becomes the parent image."""
-        if self._sealed is None:
-            self._sealed = self._copy.top
-            ranges = [
-                images.Range(start, (end - start) // PAGE, images.PRESENT)
-                for start, end, _ in self._copy.segments()
-            ]
-            path = self._folder / f"pagemap-{self._task}.img"
-            images.write_pagemap(path, self._number, ranges)
-
-    def compose(self, pagemap: bytes, folder: Path) -> None:
-        """Write the child image that CRIU restores: mostly references to the parent.
-
-        Raises
-        ------
-        KeyError
-            If a page the frozen task has was never sent.
-        """
-        pages_id, wanted = images.read_pagemap(pagemap)
-        ranges: list[images.Range] = []
-        with (folder / f"pages-{pages_id}.img").open("wb") as out:
-            for r in wanted:
-                if not r.flags & images.PRESENT:
-                    ranges.append(r)
-                    continue
-                for start, end, offset in self._copy.known(r.start, r.start + r.pages * PAGE):
-                    if offset is None:
-                        raise KeyError(f"page {start:#x} of task {self._task} was never sent")
-                    inherited = offset < (self._sealed or 0)
-                    flags = images.PARENT if inherited else r.flags
-                    ranges.append(images.Range(start, (end - start) // PAGE, flags))
-                    if not inherited:
-                        out.write(self._copy.view[offset : offset + end - start])
-        images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
+LONGEST_FILL_S = 60.0
 
 
 class Target:
@@ -93,6 +38,8 @@ class Target:
         self._holder: Holder | None = None
         self._hold: Hold | None = None
         self._criu: Criu | None = None
+        self._fill: Fill | None = None
+        self._filling = False
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
         self.answered = False
@@ -107,11 +54,14 @@ class Target:
         self._holder = container.create(spec)
         for folder in ("base", "img"):
             (spec.scratch / folder).mkdir()
-        (spec.scratch / "img" / "parent").symlink_to("../base")
         self._criu = Criu(self._holder.init, cgroup=spec.cgroup, first_pid=CRIU_FIRST_PID)
         self._hold = Hold(spec.address, f"hold-{spec.number}")
         self._hold.begin()
-        return {}
+        self._fill = Fill(spec.scratch / "img" / "lazy-pages.socket")
+        if self._criu.features()["lazy_pages"]:
+            importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
+            return {"fill": ""}
+        return {"fill": "this kernel has no userfaultfd with the events that CRIU needs"}
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
@@ -142,24 +92,12 @@ class Target:
         if self._criu is None or self._hold is None:
             raise RuntimeError("asked to restore before anything was prepared")
         received_s = time.time()
-        folder, view, at = spec.scratch / "img", memoryview(data), 0
-        for memory in self._memory.values():
-            memory.seal()
-        for name, size in head["images"]:
-            content = view[at : at + size]
-            at += size
-            task = head["tasks"].get(name)
-            if task is None:
-                (folder / name).write_bytes(content)
-            else:
-                self._memory[task].compose(bytes(content), folder)
+        folder = spec.scratch / "img"
+        self._place(head, data, folder)
         composed_s = time.time()
-        try:
-            self._criu.restore(f"{INSIDE}/scratch/img")
-        except CriuError as error:
-            log = folder / "restore.log"
-            text = log.read_text(errors="replace") if log.exists() else error.log
-            raise CriuError(*explain("restore", error, text)) from error
+        self._criu.restore(f"{INSIDE}/scratch/img", lazy=self._filling)
+        if self._fill and self._fill.tally.problems:
+            raise RuntimeError(self._fill.tally.problems[0])
         restored_s = time.time()
         held = self._hold.release(spec.device)
         self.answered = True
@@ -172,6 +110,29 @@ class Target:
             "held_packets": held,
         }
 
+    def _place(self, head: dict[str, Any], data: bytes, folder: Path) -> None:
+        """Write the images that CRIU restores from."""
+        view, at, small = memoryview(data), 0, dict[str, bytes]()
+        for name, size in head["images"]:
+            small[name] = bytes(view[at : at + size])
+            at += size
+        runs: dict[int, list[Run]] = {}
+        for name, task in head["tasks"].items():
+            pagemap = small.pop(name)
+            if head["fill"]:
+                mm = small[f"mm-{task}.img"]
+                runs[task] = self._memory[task].lay_out(pagemap, mm, folder)
+            else:
+                self._memory[task].seal()
+                self._memory[task].compose(pagemap, folder)
+        for name, content in small.items():
+            (folder / name).write_bytes(content)
+        if not head["fill"]:
+            (folder / "parent").symlink_to("../base")
+        elif self._fill:
+            self._fill.begin(runs, {int(task): spans for task, spans in head["hot"].items()})
+            self._filling = True
+
     def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Everything that could wait until the service answered."""
         holder = self._ready()
@@ -179,10 +140,29 @@ class Target:
         self._confirmed = True
         time.sleep(LATE_PACKETS_S)  # packets that were on the way into the hold
         late = self._hold.release(holder.spec.device) if self._hold else 0
+        fills = self._filled()
         self._let_go()
         for folder in ("base", "img"):
-            _empty(holder.spec.scratch / folder)
-        return {"late_packets": late}
+            shutil.rmtree(holder.spec.scratch / folder, ignore_errors=True)
+        return {"late_packets": late, "fills": fills}
+
+    def _filled(self) -> list[tuple[float, float, str]]:
+        """Wait until all memory is there; return when that was, and how it went.
+
+        Raises
+        ------
+        RuntimeError
+            If some of it will never be there: the service is ended rather than left wrong.
+        """
+        if not self._filling or self._fill is None:
+            return []
+        tally = self._fill.end(LONGEST_FILL_S)
+        self._filling = False
+        if tally.problems:
+            self._ready().kill()
+            raise RuntimeError(f"the service was ended: {'; '.join(tally.problems)}")
+        detail = f"{tally.pages} pages, {tally.faults} of them asked for"
+        return [(tally.restored_s, tally.filled_s, detail)]
 
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
@@ -191,6 +171,8 @@ class Target:
         if self.answered and not self._confirmed:
             self._holder.freeze()
             self._holder.save()
+        if self.answered:
+            self._filled()
         self._let_go()
         if not self.answered:
             container.destroy(self._holder.spec.name)
@@ -205,6 +187,9 @@ class Target:
         if self._hold:
             self._hold.close()
             self._hold = None
+        if self._fill:
+            self._fill.close()
+            self._fill = None
         if self._criu:
             self._criu.close()
             self._criu = None
@@ -230,13 +215,6 @@ def adopt(name: str) -> bool:
     netlink.replace_route(holder.spec.address, holder.spec.device)
     holder.thaw()
     return True
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        with contextlib.suppress(IsADirectoryError):
-            path.unlink()
-    folder.rmdir()
 
 
 Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]

@@ -187,7 +187,7 @@ class Experiment:
                 Following(
                     user=name,
                     service=spec.service,
-                    technique=find_technique(migration.technique),
+                    technique=find_technique(migration.technique, migration.tracker),
                     stop=Stop(int(migration.small_enough), migration.rounds),
                     clock=self._clock,
                     keep=writer.add,

@@ -34,6 +34,7 @@ class Outcome:
 
     outcome : ``moved`` or ``rolled back``.
     freeze_s : CRIU's own frozen time. event_window_s : from frozen at the source to restored.
+    tracker : how written pages were found. notes : what was done otherwise than planned, and why.
     """
 
     migration: str
@@ -50,6 +51,8 @@ class Outcome:
     rounds: int
     bytes_ahead: int
     bytes_frozen: int
+    tracker: str = ""
+    notes: tuple[str, ...] = ()
     phases: tuple[PhaseRecord, ...] = ()
 
 
@@ -144,6 +147,7 @@ class Mover:
             address=self._lab.plan.hosts[target].data_address,
             command=agent_command("target"),
             route=device(target),
+            tracker=technique.tracker,
         )
         movement.prepared_s = time.time()
         return movement
@@ -223,7 +227,7 @@ def _outcome(movement: Movement, record: dict[str, Any], offsets_s: Mapping[str,
             host=movement.source if phase["where"] == "source" else movement.target,
             start_s=phase["start_s"] - ahead_s[phase["where"]],
             end_s=phase["end_s"] - ahead_s[phase["where"]],
-            bytes=phase["bytes"] if phase["phase"] != "dump" else 0,
+            bytes=phase["bytes"],
             frozen=phase["frozen"],
             detail=phase["detail"],
         )
@@ -247,5 +251,7 @@ def _outcome(movement: Movement, record: dict[str, Any], offsets_s: Mapping[str,
         rounds=record["rounds"],
         bytes_ahead=sum(p.bytes for p in phases if not p.frozen),
         bytes_frozen=sum(p.bytes for p in phases if p.frozen),
+        tracker=record.get("tracker", ""),
+        notes=tuple(record.get("notes", ())),
         phases=phases,
     )

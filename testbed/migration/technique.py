@@ -1,8 +1,11 @@
 """The ways to move a running container, chosen by name and by what hosts can do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from testbed.errors import MigrationError
+
+Tracker = Literal["auto", "write-protect", "content"]
 
 
 @dataclass(frozen=True)
@@ -10,11 +13,15 @@ class Technique:
     """One way to move a container.
 
     sends_ahead : whether memory and files go to the target while the service still runs.
+    tracker : how the pages are found that were written meanwhile. ``write-protect``: the kernel
+        tells (`testbed.edge.tracker`); ``content``: everything is compared; ``auto``: the first
+        where it works, else the second, and the record says why.
     """
 
     name: str
     sends_ahead: bool
     explanation: str
+    tracker: Tracker = "content"
 
 
 COLD = Technique(
@@ -28,18 +35,33 @@ DELTA = Technique(
     explanation="send ahead while running; freeze, dump, send the pages that differ, restore "
     "(Ngo, section IV.B)",
 )
-TECHNIQUES = {technique.name: technique for technique in (COLD, DELTA)}
+PRE_COPY = Technique(
+    "pre-copy",
+    sends_ahead=True,
+    explanation="send ahead while running; freeze, send the pages written since, dump all but "
+    "memory, restore, fill memory in at the target",
+    tracker="auto",
+)
+TECHNIQUES = {technique.name: technique for technique in (COLD, DELTA, PRE_COPY)}
 
 
-def find_technique(name: str) -> Technique:
-    """The technique of this name.
+def find_technique(name: str, tracker: Tracker | None = None) -> Technique:
+    """The technique of this name, with another tracker where one is named.
 
     Raises
     ------
     MigrationError
-        If there is none.
+        If there is none, or it has no such tracker.
     """
     if name not in TECHNIQUES:
         known = ", ".join(TECHNIQUES)
         raise MigrationError(f"there is no migration technique {name!r}; there are: {known}")
-    return TECHNIQUES[name]
+    technique = TECHNIQUES[name]
+    if tracker is None or tracker == technique.tracker:
+        return technique
+    if technique is not PRE_COPY:
+        raise MigrationError(
+            f"{name} always compares content; the nearest that takes the tracker {tracker!r} is "
+            f"{PRE_COPY.name}"
+        )
+    return replace(technique, tracker=tracker)

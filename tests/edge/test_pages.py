@@ -5,15 +5,13 @@ import mmap
 import os
 import sys
 import tempfile
-import types
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.edge import images, pages
+from testbed.edge import images, incoming, pages
 from testbed.edge.pages import PAGE, Copy, address_of, changed, joined, own_pages, read_task
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of Linux")
@@ -269,36 +267,15 @@ def test_a_task_that_is_not_there_is_an_error_and_leaves_no_descriptor_open():
 # -- from the source to the target
 
 
-@pytest.fixture(scope="module")
-def target():
-    """`testbed.edge.target`, also where CRIU's Python package is not installed."""
-    with contextlib.suppress(ImportError):
-        import pycriu  # noqa: F401, PLC0415
-
-        return import_module("testbed.edge.target")
-    stand_in = types.ModuleType("pycriu")
-    stand_in.rpc_pb2 = types.ModuleType("pycriu.rpc_pb2")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "pycriu", stand_in)
-        patch.setitem(sys.modules, "pycriu.rpc_pb2", stand_in.rpc_pb2)
-        module = import_module("testbed.edge.target")
-        edge = sys.modules["testbed.edge"]
-        for name in ("target", "criu"):
-            # Nobody else is to meet what was imported without the real thing.
-            sys.modules.pop(f"testbed.edge.{name}")
-            delattr(edge, name)
-        return module
-
-
 class Pair:
     """Source and target of one task's memory, without the network between them."""
 
-    def __init__(self, target, folder):
+    def __init__(self, folder):
         self.base, self.img = folder / "base", folder / "img"
         self.base.mkdir()
         self.img.mkdir()
         self.sent = Copy(folder / "sent", capacity=8 * SPACE * PAGE)
-        self.memory = target.Memory(self.base, 1000, 3)
+        self.memory = incoming.Memory(self.base, 1000, 3)
 
     def send(self, first, values):
         """What `testbed.edge.source.Move` does with a piece of memory that it has read."""
@@ -318,9 +295,9 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(target):
+def pair():
     with tempfile.TemporaryDirectory() as folder:
-        both = Pair(target, Path(folder))
+        both = Pair(Path(folder))
         try:
             yield both
         finally:
@@ -365,8 +342,8 @@ first_rounds = st.dictionaries(st.integers(0, SPACE - 1), st.integers(0, 3), max
     last=st.dictionaries(st.integers(0, SPACE - 1), st.integers(0, 4), min_size=1),
     pieces=st.integers(1, 5),
 )
-def test_every_page_of_the_frozen_task_is_restored_exactly(target, first, later, last, pieces):
-    with pair(target) as both:
+def test_every_page_of_the_frozen_task_is_restored_exactly(first, later, last, pieces):
+    with pair() as both:
         for start, count in runs(first):  # a look at a running task goes up
             both.send(start, [first[start + n] for n in range(count)])
         both.memory.seal()
@@ -385,8 +362,8 @@ def test_every_page_of_the_frozen_task_is_restored_exactly(target, first, later,
 
 @unhurried
 @given(first=first_rounds.filter(bool), rest=st.integers(0, 3))
-def test_what_was_sent_in_the_first_round_is_not_written_again(target, first, rest):
-    with pair(target) as both:
+def test_what_was_sent_in_the_first_round_is_not_written_again(first, rest):
+    with pair() as both:
         for start, count in runs(first):
             both.send(start, [first[start + n] for n in range(count)])
         both.memory.seal()
@@ -401,8 +378,8 @@ def _range(run):
     return span(run[0], 0)[0], run[1]
 
 
-def test_a_move_without_a_round_ahead_restores_as_well(target):
-    with pair(target) as both:
+def test_a_move_without_a_round_ahead_restores_as_well():
+    with pair() as both:
         both.send(0, [1, 2, 3])
         both.send(9, [4])
         both.memory.seal()
@@ -411,8 +388,8 @@ def test_a_move_without_a_round_ahead_restores_as_well(target):
 
 
 @pytest.mark.parametrize("lost", [(4, 1), (2, 3), (0, 9), (30, 1)])
-def test_a_page_that_was_never_sent_stops_the_restore(target, lost):
-    with pair(target) as both:
+def test_a_page_that_was_never_sent_stops_the_restore(lost):
+    with pair() as both:
         both.send(0, [1, 2, 3])
         both.memory.seal()
         both.send(5, [4, 5])
@@ -420,8 +397,8 @@ def test_a_page_that_was_never_sent_stops_the_restore(target, lost):
             both.freeze([images.Range(*_range(lost), images.PRESENT)])
 
 
-def test_ranges_that_hold_no_pages_are_passed_on_as_they_are(target):
-    with pair(target) as both:
+def test_ranges_that_hold_no_pages_are_passed_on_as_they_are():
+    with pair() as both:
         both.send(0, [1])
         both.memory.seal()
         asked = [
@@ -435,8 +412,8 @@ def test_ranges_that_hold_no_pages_are_passed_on_as_they_are(target):
         assert restored(both) == {0: page(1)}
 
 
-def test_content_that_came_after_the_seal_reaches_the_parent_s_pages(target):
-    with pair(target) as both:
+def test_content_that_came_after_the_seal_reaches_the_parent_s_pages():
+    with pair() as both:
         both.send(0, [1, 2])
         both.memory.seal()
         both.send(1, [3])

@@ -8,6 +8,9 @@ from small_lab import STOP
 
 from testbed.errors import MigrationError, RemoteCommandError
 
+AHEAD = ["delta", "pre-copy"]
+ahead_of_the_freeze = pytest.mark.parametrize("technique", AHEAD)
+
 
 def move(hosts, steering, target, technique="delta", service="counter"):
     movement = hosts.open(steering.server, target, technique, service)
@@ -21,7 +24,7 @@ def assert_all_right(said):
     assert said["answered"] == said["sent"] > 100
 
 
-@pytest.mark.parametrize("technique", ["cold", "delta"])
+@pytest.mark.parametrize("technique", ["cold", *AHEAD])
 def test_the_counter_is_exact_after_moves_to_and_fro(hosts, technique):
     steering = hosts.start()
     before = hosts.checksum()
@@ -35,10 +38,11 @@ def test_the_counter_is_exact_after_moves_to_and_fro(hosts, technique):
     assert hosts.checksum() == before
 
 
-def test_face_detection_moves_with_its_open_connection(hosts):
+@ahead_of_the_freeze
+def test_face_detection_moves_with_its_open_connection(hosts, technique):
     steering = hosts.start("faces")
     hosts.use("faces", interval_s=0.1)
-    outcome = move(hosts, steering, "edge-2", service="faces")
+    outcome = move(hosts, steering, "edge-2", technique, service="faces")
     assert outcome.outcome == "moved", outcome.reason
     time.sleep(1.0)
     said = hosts.ask_user("faces")
@@ -46,11 +50,14 @@ def test_face_detection_moves_with_its_open_connection(hosts):
     assert said["answered"] == said["sent"] > 5
 
 
-def test_the_record_accounts_for_the_frozen_time(hosts):
+@ahead_of_the_freeze
+def test_the_record_accounts_for_the_frozen_time(hosts, technique):
     steering = hosts.start()
-    outcome = move(hosts, steering, "edge-2")
+    outcome = move(hosts, steering, "edge-2", technique)
     frozen = [p for p in outcome.phases if p.frozen]
     assert {p.phase for p in frozen} >= {"freeze", "dump", "pages", "images", "restore"}
+    assert outcome.tracker == {"delta": "content", "pre-copy": "write-protect"}[technique]
+    assert outcome.notes == ()
     assert outcome.frozen_s < outcome.answered_s < outcome.ended_s
     after_freeze = [p for p in frozen if p.phase not in {"freeze", "release"}]
     accounted = sum(p.end_s - p.start_s for p in after_freeze)
@@ -59,20 +66,22 @@ def test_the_record_accounts_for_the_frozen_time(hosts):
     assert outcome.bytes_frozen == sum(p.bytes for p in frozen)
 
 
-def test_delta_sends_little_while_frozen_and_cold_everything(hosts):
+@ahead_of_the_freeze
+def test_little_is_sent_while_frozen_and_everything_by_a_cold_move(hosts, technique):
     steering = hosts.start()
     cold = move(hosts, steering, "edge-2", "cold")
-    delta = move(hosts, steering, "edge-1", "delta")
+    ahead = move(hosts, steering, "edge-1", technique)
     assert cold.bytes_frozen > 16e6
-    assert delta.bytes_frozen < cold.bytes_frozen / 5
-    assert delta.bytes_ahead > 16e6
+    assert ahead.bytes_frozen < cold.bytes_frozen / 5
+    assert ahead.bytes_ahead > 16e6
 
 
-def test_files_the_service_wrote_are_there_after_the_move(hosts):
+@ahead_of_the_freeze
+def test_files_the_service_wrote_are_there_after_the_move(hosts, technique):
     steering = hosts.start()
     write = "echo kept > /var/tmp/disk; echo kept > /tmp/memory; rm /etc/debian_version"
     hosts.inside("edge-1", write)
-    assert move(hosts, steering, "edge-2").outcome == "moved"
+    assert move(hosts, steering, "edge-2", technique).outcome == "moved"
     seen = hosts.inside(
         "edge-2", "cat /var/tmp/disk /tmp/memory; ls /etc/debian_version 2>&1; true"
     )
@@ -80,10 +89,11 @@ def test_files_the_service_wrote_are_there_after_the_move(hosts):
     assert "No such file" in seen
 
 
-def test_a_restore_that_fails_leaves_the_service_at_the_source(hosts):
+@ahead_of_the_freeze
+def test_a_restore_that_fails_leaves_the_service_at_the_source(hosts, technique):
     steering = hosts.start()
     hosts.use()
-    movement = hosts.open("edge-1", "edge-2")
+    movement = hosts.open("edge-1", "edge-2", technique)
     movement.send_ahead(STOP)
     # The program the images refer to is missing at the target: CRIU cannot restore.
     hosts.inside("edge-2", "rm -f /usr/bin/python3*")
@@ -94,14 +104,15 @@ def test_a_restore_that_fails_leaves_the_service_at_the_source(hosts):
     assert math.isnan(outcome.answered_s)
     assert_all_right(hosts.ask_user())
     # Nothing in the way of the next try.
-    assert move(hosts, steering, "edge-2").outcome == "moved"
+    assert move(hosts, steering, "edge-2", technique).outcome == "moved"
 
 
+@ahead_of_the_freeze
 @pytest.mark.parametrize("moment", ["prepared", "ahead"])
-def test_a_target_that_dies_before_the_freeze_costs_nothing(hosts, moment):
+def test_a_target_that_dies_before_the_freeze_costs_nothing(hosts, moment, technique):
     hosts.start()
     hosts.use()
-    movement = hosts.open("edge-1", "edge-2")
+    movement = hosts.open("edge-1", "edge-2", technique)
     if moment == "ahead":
         movement.send_ahead(STOP)
     kill_target_half(hosts)
@@ -115,10 +126,11 @@ def test_a_target_that_dies_before_the_freeze_costs_nothing(hosts, moment):
     assert_all_right(hosts.ask_user())
 
 
-def test_a_line_that_breaks_after_the_restore_ends_at_the_target_alone(hosts):
+@ahead_of_the_freeze
+def test_a_line_that_breaks_after_the_restore_ends_at_the_target_alone(hosts, technique):
     steering = hosts.start()
     hosts.use()
-    movement = hosts.open("edge-1", "edge-2")
+    movement = hosts.open("edge-1", "edge-2", technique)
     movement.send_ahead(STOP)
     # As if the source's half never heard the answer: the target's half loses its line.
     hosts.on("edge-2", BREAK_AFTER_RESTORE)
@@ -130,9 +142,10 @@ def test_a_line_that_breaks_after_the_restore_ends_at_the_target_alone(hosts):
     assert said["answered"] == said["sent"]
 
 
-def test_a_dropped_preparation_leaves_nothing_at_the_target(hosts):
+@ahead_of_the_freeze
+def test_a_dropped_preparation_leaves_nothing_at_the_target(hosts, technique):
     hosts.start()
-    movement = hosts.open("edge-1", "edge-2")
+    movement = hosts.open("edge-1", "edge-2", technique)
     movement.send_ahead(STOP)
     movement.drop()
     deadline = time.monotonic() + 10

@@ -35,7 +35,7 @@ def record(outcome="moved", **more):
             phase("open", 100.0, 100.5, 10, frozen=False),
             phase("ahead", 100.5, 102.0, 5000, frozen=False, detail="round 1"),
             phase("freeze", 102.9, 103.0),
-            phase("dump", 103.0, 103.1, 99999),
+            phase("dump", 103.0, 103.1, 300),
             phase("pages", 103.1, 103.2, 700),
             phase("restore", 103.3, 103.5, 0, where="target"),
         ],
@@ -142,9 +142,26 @@ def test_opening_tells_the_source_where_to_go(lab, mover):
         "address": "10.78.0.12",
         "command": agent_command("target"),
         "route": "wan-edge-2",
+        "tracker": "content",
     }
     assert lab["edge-2"].asked == []
     assert movement.requested_s <= movement.prepared_s
+
+
+def test_the_tracker_is_told_to_the_source_and_the_record_says_which_it_was(lab, mover):
+    technique = find_technique("pre-copy", "write-protect")
+    movement = mover.open("counter", "edge-1", "edge-2", technique)
+    assert lab["edge-1"].asked[-1][1]["tracker"] == "write-protect"
+    said = record("moved", tracker="content", notes=["all content is compared: no reason"])
+    lab["edge-1"].answers["move_finish"] = said
+    outcome = movement.finish()
+    assert (outcome.tracker, outcome.notes) == ("content", tuple(said["notes"]))
+
+
+@pytest.mark.parametrize("name", ["cold", "delta"])
+def test_a_technique_that_has_no_such_tracker_names_the_nearest(name):
+    with pytest.raises(MigrationError, match=r"nearest that takes the tracker.*pre-copy"):
+        find_technique(name, "write-protect")
 
 
 def test_every_migration_has_a_name_of_its_own(mover):
@@ -189,7 +206,7 @@ def test_a_move_is_written_down_as_it_was(lab, mover):
     assert (outcome.frozen_s, outcome.answered_s, outcome.freeze_s) == (103.0, 103.5, 0.02)
     assert outcome.event_window_s == pytest.approx(0.5)
     assert outcome.bytes_ahead == 5010
-    assert outcome.bytes_frozen == 700  # what CRIU wrote to its folder did not travel
+    assert outcome.bytes_frozen == 300 + 700
     assert [(p.phase, p.host, p.frozen) for p in outcome.phases] == [
         ("open", "edge-1", False),
         ("ahead", "edge-1", False),

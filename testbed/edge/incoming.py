@@ -1,0 +1,159 @@
+"""The memory of one task as the target has it, and how CRIU gets it.
+
+Either CRIU restores tasks without memory, which `edge.fill` then fills in (`lay_out`), or what is
+here serves as CRIU's parent image and is restored at once (`compose`).
+"""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import images
+from .fill import Run
+from .pages import PAGE, Copy
+
+MAP_PRIVATE, MAP_ANONYMOUS, MAP_LOCKED, MAP_HUGETLB = 0x02, 0x20, 0x2000, 0x40000
+AREA_REGULAR, AREA_VSYSCALL, AREA_VDSO, AREA_VVAR = 1 << 0, 1 << 2, 1 << 3, 1 << 12
+AREA_KERNELS = AREA_VSYSCALL | AREA_VDSO | AREA_VVAR
+IMAGE_HEAD = struct.Struct("<III")
+
+
+class Memory:
+    """One task's memory as the target has it: at the same time CRIU's parent image.
+
+    What came first, in rising order, is the parent's pages file and is patched in place; pages
+    whose addresses came later lie behind it and go into the child image.
+    """
+
+    def __init__(self, folder: Path, task: int, number: int) -> None:
+        self._folder = folder
+        self._task = task
+        self._number = number
+        self._copy = Copy(folder / f"pages-{number}.img")
+        self._sealed: int | None = None
+
+    def take(self, start: int, data: memoryview) -> None:
+        """Take content for a range, known or not."""
+        at = start
+        for begin, end, offset in list(self._copy.known(start, start + len(data))):
+            where = self._copy.place(begin, end) if offset is None else offset
+            self._copy.view[where : where + end - begin] = data[at - start : end - start]
+            at = end
+
+    def seal(self) -> None:
+        """End of the first round: what is here, in rising order, becomes the parent image."""
+        if self._sealed is None:
+            self._sealed = self._copy.top
+            ranges = [
+                images.Range(start, (end - start) // PAGE, images.PRESENT)
+                for start, end, _ in self._copy.segments()
+            ]
+            path = self._folder / f"pagemap-{self._task}.img"
+            images.write_pagemap(path, self._number, ranges)
+
+    def compose(self, pagemap: bytes, folder: Path) -> None:
+        """Write the child image that CRIU restores: mostly references to the parent.
+
+        Raises
+        ------
+        KeyError
+            If a page the frozen task has was never sent.
+        """
+        pages_id, wanted = images.read_pagemap(pagemap)
+        ranges: list[images.Range] = []
+        with (folder / f"pages-{pages_id}.img").open("wb") as out:
+            for start, end, offset in self._pieces(wanted, ranges):
+                inherited = offset < (self._sealed or 0)
+                flags = images.PARENT if inherited else images.PRESENT
+                ranges.append(images.Range(start, (end - start) // PAGE, flags))
+                if not inherited:
+                    out.write(self._copy.view[offset : offset + end - start])
+        images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
+
+    def lay_out(self, pagemap: bytes, mm: bytes, folder: Path) -> list[Run]:
+        """Write an image without the pages that can come later; return those.
+
+        Parameters
+        ----------
+        pagemap, mm : bytes
+            The frozen task's page map and its mappings, as CRIU wrote them.
+        folder : Path
+            The image that CRIU restores.
+
+        Raises
+        ------
+        KeyError
+            If a page the frozen task has was never sent.
+        """
+        pages_id, wanted = images.read_pagemap(pagemap)
+        areas = Areas.read(mm)
+        ranges: list[images.Range] = []
+        runs: list[Run] = []
+        with (folder / f"pages-{pages_id}.img").open("wb") as out:
+            for begin, stop, place in self._pieces(wanted, ranges):
+                for start, end, later in areas.cut(begin, stop):
+                    offset = place + start - begin
+                    flags = images.LAZY if later else images.PRESENT
+                    ranges.append(images.Range(start, (end - start) // PAGE, flags))
+                    if later:
+                        runs.append((start, end, self._copy.address + offset))
+                    else:
+                        out.write(self._copy.view[offset : offset + end - start])
+        images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
+        return runs
+
+    def _pieces(
+        self, wanted: list[images.Range], ranges: list[images.Range]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Start, end and place of every page; ranges without pages go straight to ``ranges``."""
+        for r in wanted:
+            if not r.flags & (images.PRESENT | images.PARENT):
+                ranges.append(r)
+                continue
+            for start, end, offset in self._copy.known(r.start, r.start + r.pages * PAGE):
+                if offset is None:
+                    raise KeyError(f"page {start:#x} of task {self._task} was never sent")
+                yield start, end, offset
+
+
+@dataclass(frozen=True)
+class Areas:
+    """A task's mappings in rising order, and whether CRIU lets each be filled later."""
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    later: tuple[bool, ...]
+
+    @classmethod
+    def read(cls, mm: bytes) -> "Areas":
+        """From the content of an ``mm`` image."""
+        from pycriu.images import mm_pb2  # noqa: PLC0415 - on edges only, and slow at first
+
+        _, _, size = IMAGE_HEAD.unpack_from(mm)
+        entry = mm_pb2.mm_entry()
+        entry.ParseFromString(mm[IMAGE_HEAD.size : IMAGE_HEAD.size + size])
+        areas = sorted((a.start, a.end, _can_be_later(a)) for a in entry.vmas)
+        return cls(*zip(*areas, strict=True)) if areas else cls((), (), ())
+
+    def cut(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """Cut a range at the borders of mappings; say of each piece whether it can be later."""
+        while start < end:
+            number = bisect_right(self.starts, start) - 1
+            if number < 0 or start >= self.ends[number]:
+                raise KeyError(f"page {start:#x} lies in no mapping of the frozen task")
+            stop = min(end, self.ends[number])
+            yield start, stop, self.later[number]
+            start = stop
+
+
+def _can_be_later(area: Any) -> bool:
+    """CRIU's own rule (``vma_entry_can_be_lazy``)."""
+    return (
+        bool(area.flags & MAP_ANONYMOUS)
+        and bool(area.flags & MAP_PRIVATE)
+        and not area.flags & (MAP_LOCKED | MAP_HUGETLB)
+        and not area.status & AREA_KERNELS
+    )

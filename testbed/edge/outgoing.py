@@ -1,0 +1,143 @@
+"""The memory of a service's tasks on its way out, by content: any kernel, any mapping.
+
+The source keeps a copy of what the target has and sends what differs. While the service stands
+still, CRIU's own images are compared, so nothing depends on how memory was looked at before. The
+faster way is `edge.watched`.
+"""
+
+import contextlib
+import mmap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import images, pages
+from .channel import Buffer, Channel
+from .container import Holder
+from .criu import INSIDE, Criu
+from .pages import PAGE, Copy, Span
+from .timeline import Timeline
+
+MADV_POPULATE_READ = 22
+Beside = Callable[[], None]
+"""What is to be done at the best moment while the service stands still: sending its files."""
+
+
+class Outgoing:
+    """What the ways to find and send memory share.
+
+    Parameters
+    ----------
+    holder : Holder
+        The service's container on this edge.
+    channel : Channel
+        Leads to the target.
+    timeline : Timeline
+        Where phases are written down.
+    """
+
+    tracker = "content"
+
+    def __init__(self, holder: Holder, channel: Channel, timeline: Timeline) -> None:
+        self._holder = holder
+        self._channel = channel
+        self._timeline = timeline
+        self._copies: dict[int, Copy] = {}
+        self.images = holder.spec.scratch / "img"
+
+    def send_round(self) -> None:
+        """Send what the target does not have yet, while the service runs."""
+        raise NotImplementedError
+
+    def send_frozen(self, criu: Criu, beside: Beside) -> None:
+        """Have CRIU write its images and send whatever the target lacks of the memory."""
+        raise NotImplementedError
+
+    def hot(self) -> dict[int, list[Span]]:
+        """What each task wrote last, and so will soon need again."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What had to be done otherwise than planned, and why."""
+        return []
+
+    def close(self) -> None:
+        """Watch no longer."""
+
+    def pagemaps(self) -> Iterator[tuple[int, Path, int, list[images.Range]]]:
+        """Each dumped task: its pid inside, its page map, its pages' number and ranges."""
+        for path in sorted(self.images.glob("pagemap-*.img")):
+            number = path.stem.removeprefix("pagemap-")
+            if number.isdigit():
+                yield int(number), path, *images.read_pagemap(path.read_bytes())
+
+    def tasks(self) -> Iterator[tuple[int, int]]:
+        """Each process of the service: its pid in the container and on this edge."""
+        for outside in self._holder.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                status = Path(f"/proc/{outside}/status").read_text(encoding="utf-8")
+                line = next(x for x in status.splitlines() if x.startswith("NSpid"))
+                yield int(line.split()[-1]), outside
+
+    def copy(self, task: int) -> Copy:
+        """What the target has of a task."""
+        if task not in self._copies:
+            self._copies[task] = Copy(self._holder.spec.scratch / "sent" / str(task))
+        return self._copies[task]
+
+    def send(self, task: int, spans: list[Span], parts: list[Buffer]) -> None:
+        """Send pages of a task."""
+        if spans:
+            self._channel.send({"message": "pages", "task": task, "spans": spans}, parts)
+
+    def _dump(self, criu: Criu) -> None:
+        service = self._holder.service
+        criu.dump(service, f"{INSIDE}/scratch/img", cgroup=f"{INSIDE}/cgroup")
+
+
+class ByContent(Outgoing):
+    """Compares everything."""
+
+    def send_round(self) -> None:
+        """Read all memory of the running tasks and send the pages that differ."""
+        for inside, outside in self.tasks():
+            for start, data in pages.read_task(outside):
+                self._send_changed(inside, start, data)
+
+    def send_frozen(self, criu: Criu, beside: Beside) -> None:
+        """Dump everything into memory, then compare the dumped pages."""
+        with self._timeline.phase("dump", frozen=True):
+            self._dump(criu)
+        with self._timeline.phase("pages", frozen=True):
+            for task, _, pages_id, ranges in self.pagemaps():
+                self._send_dumped(task, self.images / f"pages-{pages_id}.img", ranges)
+        with self._timeline.phase("files", frozen=True):
+            beside()
+
+    def _send_dumped(self, task: int, path: Path, ranges: list[images.Range]) -> None:
+        if path.stat().st_size == 0:
+            return
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped,
+            memoryview(mapped) as view,
+        ):
+            with contextlib.suppress(OSError, ValueError):  # before kernel 5.14
+                mapped.madvise(MADV_POPULATE_READ)
+            at = 0
+            for r in ranges:
+                if r.flags & images.PRESENT:
+                    for offset in range(0, r.pages * PAGE, pages.CHUNK):
+                        size = min(pages.CHUNK, r.pages * PAGE - offset)
+                        with view[at + offset : at + offset + size] as piece:
+                            self._send_changed(task, r.start + offset, piece)
+                    at += r.pages * PAGE
+
+    def _send_changed(self, task: int, start: int, data: bytes | memoryview) -> None:
+        spans = self.copy(task).update(start, data)
+        with memoryview(data) as view:
+            parts = [view[a - start : b - start] for a, b in spans]
+            try:
+                self.send(task, spans, list(parts))
+            finally:
+                for part in parts:
+                    part.release()

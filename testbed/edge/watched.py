@@ -1,0 +1,255 @@
+"""The memory of a service's tasks on its way out, watched by the kernel: the fast path.
+
+Between rounds `edge.tracker` tells which pages were written. While the service stands still, only
+these are read, and CRIU dumps everything but memory meanwhile (`edge.claim`). What CRIU's own visit
+and the kernel wrote into the tasks is found by a second look after the dump. A task that cannot be
+watched is compared as a whole; a page that CRIU names and nobody has sent is sent at last.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import claim
+from .channel import Buffer, Channel
+from .container import Holder
+from .criu import INSIDE, Criu
+from .outgoing import Beside, Outgoing
+from .pages import CHUNK, PAGE, Span, own_pages, private_spans
+from .timeline import Timeline
+from .tracker import NotTrackedError, WriteProtect
+
+BATCH_BYTES = 1 << 20
+STARTED_FIELD = 19
+"""Of ``/proc/PID/stat``, counted behind the name: when the task was born."""
+
+
+@dataclass
+class Task:
+    """One process: its pid inside and outside, when it was born, what watches it, or why not."""
+
+    inside: int
+    outside: int
+    born: str
+    tracker: WriteProtect | None = None
+    reason: str = ""
+
+
+class Watched(Outgoing):
+    """Sends what was written since the last look.
+
+    Parameters
+    ----------
+    holder, channel, timeline
+        As for every `Outgoing`.
+    claimed : bool
+        Whether CRIU may be told that the target has all pages, so that it dumps none.
+    """
+
+    tracker = "write-protect"
+
+    def __init__(
+        self, holder: Holder, channel: Channel, timeline: Timeline, *, claimed: bool
+    ) -> None:
+        super().__init__(holder, channel, timeline)
+        self._claimed = claimed
+        self._tasks: dict[int, Task] = {}
+        self._hot: dict[int, list[Span]] = {}
+        self._unread: dict[int, list[Span]] = {}
+        self._late: dict[int, str] = {}
+
+    def notes(self) -> list[str]:
+        """Tasks whose content was compared at the freeze, with the reason."""
+        return [f"task {task} was compared by content: {why}" for task, why in self._late.items()]
+
+    def begin(self) -> None:
+        """Start to watch.
+
+        Raises
+        ------
+        NotTrackedError
+            If no task of the service can be watched.
+        """
+        self._meet(attach=True)
+        reasons = self._unwatched()
+        if reasons and len(reasons) == len(self._tasks):
+            self.close()
+            raise NotTrackedError("; ".join(dict.fromkeys(reasons.values())))
+
+    def send_round(self) -> None:
+        """Send what was written since the last round."""
+        self._meet(attach=True)
+        for task, spans in self._look():
+            self._send_changed(task, spans)
+
+    def send_frozen(self, criu: Criu, beside: Beside) -> None:
+        """Send the pages written last while CRIU dumps, and then what the dump itself touched."""
+        with self._timeline.phase("scan", frozen=True):
+            self._meet(attach=False)
+            self._unread = {}
+            looks = self._look()
+            self._hot = {task.inside: list(spans) for task, spans in looks if task.tracker}
+            if self._claimed:
+                self._claim()
+        with self._timeline.phase("dump", frozen=True) as phase:
+            before = self._channel.sent_bytes
+            criu.begin_dump(
+                self._holder.service,
+                f"{INSIDE}/scratch/img",
+                cgroup=f"{INSIDE}/cgroup",
+                parent=f"../{claim.FOLDER}" if self._claimed else "",
+            )
+            for task, spans in looks:
+                if task.tracker:  # another's memory is read when CRIU has left it
+                    self._send_changed(task, spans)
+            beside()
+            criu.end_dump()
+            phase["bytes"] = self._channel.sent_bytes - before
+            phase["detail"] = "with the pages written last, and files"
+        with self._timeline.phase("pages", frozen=True):
+            for task, spans in self._look():
+                self._send_changed(task, spans)
+            self._send_missing()
+            self._late = self._unwatched()
+
+    def hot(self) -> dict[int, list[Span]]:
+        """The pages that were written in the last moment before the freeze."""
+        return self._hot
+
+    def close(self) -> None:
+        """Watch no longer."""
+        for task in self._tasks.values():
+            if task.tracker:
+                task.tracker.close()
+        self._tasks = {}
+
+    # -- looking
+
+    def _unwatched(self) -> dict[int, str]:
+        return {t.inside: t.reason for t in self._tasks.values() if t.tracker is None}
+
+    def _meet(self, *, attach: bool) -> None:
+        """Find tasks that are new, and forget those that have ended."""
+        present = {}
+        for inside, outside in self.tasks():
+            with contextlib.suppress(OSError):
+                present[inside] = (outside, _born(outside))
+        for inside, task in list(self._tasks.items()):
+            if present.get(inside) != (task.outside, task.born):
+                if task.tracker:
+                    task.tracker.close()
+                del self._tasks[inside]
+        for inside, (outside, born) in present.items():
+            task = self._tasks.setdefault(inside, Task(inside, outside, born))
+            if task.tracker is None and attach:
+                try:
+                    task.tracker = WriteProtect(outside)
+                except NotTrackedError as error:
+                    task.reason = str(error)
+            elif task.tracker is None and not task.reason:
+                task.reason = "born in the last moment before the freeze"
+
+    def _look(self) -> list[tuple[Task, list[Span]]]:
+        """What is to be read of every task: all are asked at once."""
+        for task in self._tasks.values():
+            if task.tracker:
+                with contextlib.suppress(NotTrackedError):
+                    task.tracker.ask()
+        found = []
+        for task in self._tasks.values():
+            spans: Iterable[Span] | None = None
+            if task.tracker:
+                try:
+                    look = task.tracker.answer()
+                    spans = [*look.written, *look.unknown]
+                except NotTrackedError as error:
+                    task.tracker.close()
+                    task.tracker, task.reason = None, str(error)
+            found.append((task, list(spans if spans is not None else _all_pages(task.outside))))
+        return found
+
+    def _claim(self) -> None:
+        folder = self._holder.spec.scratch / claim.FOLDER
+        claim.write(folder, {t.inside: _maps(t.outside) for t in self._tasks.values()})
+
+    # -- sending
+
+    def _send_changed(self, task: Task, spans: Iterable[Span]) -> None:
+        """Read spans of a task and send those of their pages that differ from what was sent."""
+        copy, unread = self.copy(task.inside), self._unread.setdefault(task.inside, [])
+        batch: list[Span] = []
+        parts: list[Buffer] = []
+        size = 0
+        with _memory(task.outside) as memory:
+            for start, end in spans:
+                for at in range(start, end, CHUNK):
+                    stop = min(at + CHUNK, end)
+                    data = _read(memory, at, stop - at)
+                    if len(data) < stop - at:
+                        unread.append((at + len(data), stop))
+                    for a, b in copy.update(at, data) if data else ():
+                        batch.append((a, b))
+                        parts.append(memoryview(data)[a - at : b - at])
+                        size += b - a
+                    if size >= BATCH_BYTES:
+                        self.send(task.inside, batch, parts)
+                        batch, parts, size = [], [], 0
+        self.send(task.inside, batch, parts)
+
+    def _send_missing(self) -> None:
+        """Send every page that CRIU's page maps name and that was never sent.
+
+        Raises
+        ------
+        OSError
+            If a page of the frozen task cannot be read.
+        """
+        for inside, _, __, ranges in self.pagemaps():
+            copy, unread = self.copy(inside), self._unread.get(inside, [])
+            missing = []
+            for r in ranges:
+                start, end = r.start, r.start + r.pages * PAGE
+                missing += [(a, b) for a, b, at in copy.known(start, end) if at is None]
+                cut = [(max(a, start), min(b, end)) for a, b in unread]
+                missing += [(a, b) for a, b in cut if a < b]
+            if missing:
+                self._unread[inside] = []
+                self._send_changed(self._tasks[inside], missing)
+                if self._unread[inside]:
+                    start = self._unread[inside][0][0]
+                    raise OSError(f"page {start:#x} of frozen task {inside} cannot be read")
+
+
+def _born(pid: int) -> str:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return stat.rpartition(")")[2].split()[STARTED_FIELD]
+
+
+def _maps(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def _all_pages(pid: int) -> Iterator[Span]:
+    """Every page of its own that a task has, readable to itself or not."""
+    for span in private_spans(_maps(pid), readable=False):
+        yield from own_pages(pid, span)
+
+
+@contextlib.contextmanager
+def _memory(pid: int) -> Iterator[int]:
+    descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(memory: int, start: int, size: int) -> bytes:
+    """Whole pages from ``start`` on, as many as can be read."""
+    try:
+        data = os.pread(memory, size, start)
+    except OSError:
+        return b""
+    return data[: len(data) // PAGE * PAGE]
