@@ -33,7 +33,7 @@ LONGEST_WATCH_S, QUIET_MS = 0.04, 3
 LONGEST_STUCK_S = 2.0
 FINISHED = 0x52535446
 """What CRIU says when all tasks are restored."""
-_COPY, _ZERO, _WAKE, _UNREGISTER = 0xC028AA03, 0xC020AA04, 0x8010AA02, 0x8010AA01
+_COPY, _ZERO, _WAKE = 0xC028AA03, 0xC020AA04, 0x8010AA02
 _FAULT, _FORK, _REMAP, _REMOVE, _UNMAP = range(0x12, 0x17)
 _EVENT = struct.Struct("=B7xQQQ")
 _EAGAIN, _EEXIST, _ENOENT, _ESRCH = 11, 17, 2, 3
@@ -193,8 +193,8 @@ class Filler:
         elif kind == _REMAP:
             self.pending.drop(first, first + third, second - first)
         elif kind in {_REMOVE, _UNMAP}:
-            if kind == _REMOVE:  # whatever is touched there from now on is zero, without us
-                self._ioctl(_UNREGISTER, first, second - first)
+            # Where it stays mapped it stays registered, too: two halves of a mapping could not be
+            # moved by one call any more, and the service would notice.
             self.pending.drop(first, second)
 
     def _answer(self, page: int) -> bool:

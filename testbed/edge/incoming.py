@@ -32,24 +32,29 @@ class Memory:
         self._folder = folder
         self._task = task
         self._number = number
-        self._copy = Copy(folder / f"pages-{number}.img")
+        self.copy = Copy(folder / f"pages-{number}.img")
         self._sealed: int | None = None
 
     def take(self, start: int, data: memoryview) -> None:
         """Take content for a range, known or not."""
         at = start
-        for begin, end, offset in list(self._copy.known(start, start + len(data))):
-            where = self._copy.place(begin, end) if offset is None else offset
-            self._copy.view[where : where + end - begin] = data[at - start : end - start]
+        for begin, end, offset in list(self.copy.known(start, start + len(data))):
+            where = self.copy.place(begin, end) if offset is None else offset
+            self.copy.view[where : where + end - begin] = data[at - start : end - start]
             at = end
+
+    def take_over(self, other: "Memory") -> None:
+        """Begin as a copy of another task's memory: it was forked from that."""
+        if self._sealed is None:
+            self.copy.take_over(other.copy)
 
     def seal(self) -> None:
         """End of the first round: what is here, in rising order, becomes the parent image."""
         if self._sealed is None:
-            self._sealed = self._copy.top
+            self._sealed = self.copy.top
             ranges = [
                 images.Range(start, (end - start) // PAGE, images.PRESENT)
-                for start, end, _ in self._copy.segments()
+                for start, end, _ in self.copy.segments()
             ]
             path = self._folder / f"pagemap-{self._task}.img"
             images.write_pagemap(path, self._number, ranges)
@@ -70,7 +75,7 @@ class Memory:
                 flags = images.PARENT if inherited else images.PRESENT
                 ranges.append(images.Range(start, (end - start) // PAGE, flags))
                 if not inherited:
-                    out.write(self._copy.view[offset : offset + end - start])
+                    out.write(self.copy.view[offset : offset + end - start])
         images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
 
     def lay_out(self, pagemap: bytes, mm: bytes, folder: Path) -> list[Run]:
@@ -99,9 +104,9 @@ class Memory:
                     flags = images.LAZY if later else images.PRESENT
                     ranges.append(images.Range(start, (end - start) // PAGE, flags))
                     if later:
-                        runs.append((start, end, self._copy.address + offset))
+                        runs.append((start, end, self.copy.address + offset))
                     else:
-                        out.write(self._copy.view[offset : offset + end - start])
+                        out.write(self.copy.view[offset : offset + end - start])
         images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
         return runs
 
@@ -113,7 +118,7 @@ class Memory:
             if not r.flags & (images.PRESENT | images.PARENT):
                 ranges.append(r)
                 continue
-            for start, end, offset in self._copy.known(r.start, r.start + r.pages * PAGE):
+            for start, end, offset in self.copy.known(r.start, r.start + r.pages * PAGE):
                 if offset is None:
                     raise KeyError(f"page {start:#x} of task {self._task} was never sent")
                 yield start, end, offset

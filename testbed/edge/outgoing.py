@@ -36,6 +36,8 @@ class Outgoing:
     """
 
     tracker = "content"
+    quick = False
+    """Whether looking for changes takes next to no time, so that a round more never harms."""
 
     def __init__(self, holder: Holder, channel: Channel, timeline: Timeline) -> None:
         self._holder = holder
@@ -100,8 +102,9 @@ class ByContent(Outgoing):
     def send_round(self) -> None:
         """Read all memory of the running tasks and send the pages that differ."""
         for inside, outside in self.tasks():
-            for start, data in pages.read_task(outside):
-                self._send_changed(inside, start, data)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                for start, data in pages.read_task(outside):
+                    self._send_changed(inside, start, data)
 
     def send_frozen(self, criu: Criu, beside: Beside) -> None:
         """Dump everything into memory, then compare the dumped pages."""

@@ -206,6 +206,13 @@ class Copy:
         offset = pieces[0][2]
         return self.view[offset : offset + end - start]
 
+    def take_over(self, other: "Copy") -> None:
+        """Begin as a copy of another task's memory; whatever was here is forgotten."""
+        self.view[: other.top] = other.view[: other.top]
+        self.top = other.top
+        self._segments = other.segments()
+        self._starts = [start for start, _, _ in self._segments]
+
     def segments(self) -> list[tuple[int, int, int]]:
         """Everything known as (start, end, offset), in rising order."""
         return list(self._segments)

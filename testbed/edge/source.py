@@ -27,6 +27,8 @@ REST_BETWEEN_ROUNDS_S = 0.25
 TRACKERS = ("auto", "write-protect", "content")
 REST_PER_ROUND = 3.0
 """Looking for changes may take a quarter of the time, not more: the service runs meanwhile."""
+LONGEST_CATCH_UP_S = 1.0
+LITTLE_BYTES, STILL_SHRINKING = 32 * 1024, 0.8
 FOLDERS = ("img", "sent", claim.FOLDER)
 Report = Callable[[dict[str, Any]], None]
 
@@ -126,9 +128,13 @@ class Move:
 
     def ahead(self) -> dict[str, Any]:
         """Send what the target does not have yet; return how much that was and how long it took."""
-        with self._lock, self._timeline.phase("ahead", frozen=False) as phase:
+        with self._lock:
             if self._stop.is_set():
                 return {"bytes": 0, "seconds": 0.0, "round": self._rounds}
+            return self._round()
+
+    def _round(self) -> dict[str, Any]:
+        with self._timeline.phase("ahead", frozen=False) as phase:
             before = self._channel().sent_bytes
             self._send_files()
             self._outgoing().send_round()
@@ -176,6 +182,7 @@ class Move:
         with self._lock:
             told = False
             try:
+                self._catch_up()
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
                 self.state = "dumped"
@@ -235,6 +242,15 @@ class Move:
         self.state = "dropped"
 
     # -- steps
+
+    def _catch_up(self) -> None:
+        """Send what was written since the last round, again as long as it becomes less."""
+        last, until_s = float("inf"), time.monotonic() + LONGEST_CATCH_UP_S
+        while self._rounds and self._outgoing().quick and time.monotonic() < until_s:
+            sent = self._round()["bytes"]
+            if sent < LITTLE_BYTES or sent > STILL_SHRINKING * last:
+                break
+            last = sent
 
     def _freeze(self) -> None:
         spec = self.holder.spec

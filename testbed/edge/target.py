@@ -65,14 +65,21 @@ class Target:
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
-        task = head["task"]
+        memory = self._of(head["task"])
+        view, at = memoryview(data), 0
+        for start, end in head["spans"]:
+            memory.take(start, view[at : at + end - start])
+            at += end - start
+
+    def forked(self, head: dict[str, Any], _: bytes) -> None:
+        """Let a task that was not known yet begin with the memory of the one it was forked from."""
+        self._of(head["task"]).take_over(self._of(head["parent"]))
+
+    def _of(self, task: int) -> Memory:
         if task not in self._memory:
             base = self._ready().spec.scratch / "base"
             self._memory[task] = Memory(base, task, len(self._memory) + 1)
-        view, at = memoryview(data), 0
-        for start, end in head["spans"]:
-            self._memory[task].take(start, view[at : at + end - start])
-            at += end - start
+        return self._memory[task]
 
     def files(self, head: dict[str, Any], data: bytes) -> None:
         """Bring the container's files up to date."""
@@ -226,6 +233,7 @@ def serve(channel: Channel) -> None:
     handlers: dict[str, Handler] = {
         "prepare": target.prepare,
         "pages": target.pages,
+        "forked": target.forked,
         "files": target.files,
         "sync": target.sync,
         "restore": target.restore,
@@ -235,7 +243,7 @@ def serve(channel: Channel) -> None:
     try:
         while True:
             head, data = channel.receive()
-            answers = head["message"] not in {"pages", "files"}
+            answers = head["message"] not in {"pages", "forked", "files"}
             try:
                 answer = {"error": failed} if failed else handlers[head["message"]](head, data)
             except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it

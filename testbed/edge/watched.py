@@ -8,6 +8,7 @@ watched is compared as a whole; a page that CRIU names and nobody has sent is se
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ from .channel import Buffer, Channel
 from .container import Holder
 from .criu import INSIDE, Criu
 from .outgoing import Beside, Outgoing
-from .pages import CHUNK, PAGE, Span, own_pages, private_spans
+from .pages import CHUNK, PAGE, Span, joined
 from .timeline import Timeline
-from .tracker import NotTrackedError, WriteProtect
+from .tracker import NotTrackedError, WriteProtect, own_pages
 
 BATCH_BYTES = 1 << 20
-STARTED_FIELD = 19
-"""Of ``/proc/PID/stat``, counted behind the name: when the task was born."""
+PARENT_FIELD, STARTED_FIELD = 1, 19
+"""Of ``/proc/PID/stat``, counted behind the name: whose child the task is, when it was born."""
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Watched(Outgoing):
     """
 
     tracker = "write-protect"
+    quick = True
 
     def __init__(
         self, holder: Holder, channel: Channel, timeline: Timeline, *, claimed: bool
@@ -61,8 +63,9 @@ class Watched(Outgoing):
         self._late: dict[int, str] = {}
 
     def notes(self) -> list[str]:
-        """Tasks whose content was compared at the freeze, with the reason."""
-        return [f"task {task} was compared by content: {why}" for task, why in self._late.items()]
+        """How many tasks were compared by content at the freeze, and why."""
+        counted = Counter(self._late.values())
+        return [f"{n} tasks were compared by content: {why}" for why, n in counted.items()]
 
     def begin(self) -> None:
         """Start to watch.
@@ -88,9 +91,8 @@ class Watched(Outgoing):
         """Send the pages written last while CRIU dumps, and then what the dump itself touched."""
         with self._timeline.phase("scan", frozen=True):
             self._meet(attach=False)
-            self._unread = {}
-            looks = self._look()
-            self._hot = {task.inside: list(spans) for task, spans in looks if task.tracker}
+            looks = self._look(everything=False)  # CRIU is about to visit the others
+            self._hot = {task.inside: list(spans) for task, spans in looks}
             if self._claimed:
                 self._claim()
         with self._timeline.phase("dump", frozen=True) as phase:
@@ -102,8 +104,7 @@ class Watched(Outgoing):
                 parent=f"../{claim.FOLDER}" if self._claimed else "",
             )
             for task, spans in looks:
-                if task.tracker:  # another's memory is read when CRIU has left it
-                    self._send_changed(task, spans)
+                self._send_changed(task, spans)
             beside()
             criu.end_dump()
             phase["bytes"] = self._channel.sent_bytes - before
@@ -135,14 +136,16 @@ class Watched(Outgoing):
         present = {}
         for inside, outside in self.tasks():
             with contextlib.suppress(OSError):
-                present[inside] = (outside, _born(outside))
+                present[inside] = (outside, _stat(outside)[STARTED_FIELD])
         for inside, task in list(self._tasks.items()):
             if present.get(inside) != (task.outside, task.born):
                 if task.tracker:
                     task.tracker.close()
                 del self._tasks[inside]
         for inside, (outside, born) in present.items():
-            task = self._tasks.setdefault(inside, Task(inside, outside, born))
+            if inside not in self._tasks:
+                self._tasks[inside] = Task(inside, outside, born)
+            task = self._tasks[inside]
             if task.tracker is None and attach:
                 try:
                     task.tracker = WriteProtect(outside)
@@ -151,23 +154,36 @@ class Watched(Outgoing):
             elif task.tracker is None and not task.reason:
                 task.reason = "born in the last moment before the freeze"
 
-    def _look(self) -> list[tuple[Task, list[Span]]]:
-        """What is to be read of every task: all are asked at once."""
+    def _begin_as_parent(self, task: Task) -> None:
+        """A forked task has what its parent has, but for what either wrote since."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            insides = {other.outside: inside for inside, other in self._tasks.items()}
+            parent = insides.get(int(_stat(task.outside)[PARENT_FIELD]))
+            if parent in self._copies:
+                head = {"message": "forked", "task": task.inside, "parent": parent}
+                self._channel.send(head)
+                self.copy(task.inside).take_over(self._copies[parent])
+
+    def _look(self, *, everything: bool = True) -> list[tuple[Task, list[Span]]]:
+        """What is to be read of every task: all are asked at once.
+
+        ``everything``: of those that are not watched, all they have.
+        """
         for task in self._tasks.values():
             if task.tracker:
                 with contextlib.suppress(NotTrackedError):
                     task.tracker.ask()
         found = []
         for task in self._tasks.values():
-            spans: Iterable[Span] | None = None
             if task.tracker:
                 try:
                     look = task.tracker.answer()
-                    spans = [*look.written, *look.unknown]
+                    found.append((task, [*look.written, *look.unknown]))
                 except NotTrackedError as error:
                     task.tracker.close()
                     task.tracker, task.reason = None, str(error)
-            found.append((task, list(spans if spans is not None else _all_pages(task.outside))))
+            if task.tracker is None and everything:
+                found.append((task, list(_all_pages(task.outside))))
         return found
 
     def _claim(self) -> None:
@@ -178,25 +194,32 @@ class Watched(Outgoing):
 
     def _send_changed(self, task: Task, spans: Iterable[Span]) -> None:
         """Read spans of a task and send those of their pages that differ from what was sent."""
-        copy, unread = self.copy(task.inside), self._unread.setdefault(task.inside, [])
+        if task.inside not in self._copies:
+            self._begin_as_parent(task)
+        copy, unread = self.copy(task.inside), []
         batch: list[Span] = []
         parts: list[Buffer] = []
         size = 0
         with _memory(task.outside) as memory:
-            for start, end in spans:
-                for at in range(start, end, CHUNK):
-                    stop = min(at + CHUNK, end)
-                    data = _read(memory, at, stop - at)
-                    if len(data) < stop - at:
-                        unread.append((at + len(data), stop))
-                    for a, b in copy.update(at, data) if data else ():
+            for start, end in [*self._unread.get(task.inside, ()), *spans]:
+                at = start
+                while at < end:
+                    data = _read(memory, at, min(CHUNK, end - at))
+                    if not data:
+                        unread.append((at, at + PAGE))
+                        at += PAGE
+                        continue
+                    for a, b in copy.update(at, data):
                         batch.append((a, b))
                         parts.append(memoryview(data)[a - at : b - at])
                         size += b - a
+                    at += len(data)
                     if size >= BATCH_BYTES:
                         self.send(task.inside, batch, parts)
                         batch, parts, size = [], [], 0
         self.send(task.inside, batch, parts)
+        # Unmapped in this moment: tried again at the next look, unless it is not there then.
+        self._unread[task.inside] = joined(unread)
 
     def _send_missing(self) -> None:
         """Send every page that CRIU's page maps name and that was never sent.
@@ -207,24 +230,20 @@ class Watched(Outgoing):
             If a page of the frozen task cannot be read.
         """
         for inside, _, __, ranges in self.pagemaps():
-            copy, unread = self.copy(inside), self._unread.get(inside, [])
-            missing = []
+            copy, missing = self.copy(inside), []
             for r in ranges:
                 start, end = r.start, r.start + r.pages * PAGE
                 missing += [(a, b) for a, b, at in copy.known(start, end) if at is None]
-                cut = [(max(a, start), min(b, end)) for a, b in unread]
-                missing += [(a, b) for a, b in cut if a < b]
             if missing:
-                self._unread[inside] = []
                 self._send_changed(self._tasks[inside], missing)
-                if self._unread[inside]:
-                    start = self._unread[inside][0][0]
-                    raise OSError(f"page {start:#x} of frozen task {inside} cannot be read")
+            for a, b in self._unread.get(inside, ()):
+                if any(r.start < b and a < r.start + r.pages * PAGE for r in ranges):
+                    raise OSError(f"page {a:#x} of frozen task {inside} cannot be read")
 
 
-def _born(pid: int) -> str:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return stat.rpartition(")")[2].split()[STARTED_FIELD]
+def _stat(pid: int) -> list[str]:
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()
 
 
 def _maps(pid: int) -> str:
@@ -232,24 +251,29 @@ def _maps(pid: int) -> str:
 
 
 def _all_pages(pid: int) -> Iterator[Span]:
-    """Every page of its own that a task has, readable to itself or not."""
-    for span in private_spans(_maps(pid), readable=False):
-        yield from own_pages(pid, span)
+    """Every page of its own that a task has, readable to itself or not; none if it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        yield from own_pages(pid, _maps(pid))
 
 
 @contextlib.contextmanager
-def _memory(pid: int) -> Iterator[int]:
-    descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+def _memory(pid: int) -> Iterator[int | None]:
+    """A task's memory; None if it has ended."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    except (FileNotFoundError, ProcessLookupError):
+        yield None
+        return
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _read(memory: int, start: int, size: int) -> bytes:
+def _read(memory: int | None, start: int, size: int) -> bytes:
     """Whole pages from ``start`` on, as many as can be read."""
     try:
-        data = os.pread(memory, size, start)
+        data = os.pread(memory, size, start) if memory is not None else b""
     except OSError:
         return b""
     return data[: len(data) // PAGE * PAGE]
