@@ -18,7 +18,7 @@ from typing import Any
 
 from . import container, netlink, probe, target, wan
 from .container import Holder
-from .source import Move
+from .source import Move, Ways
 from .spec import Spec
 
 
@@ -134,14 +134,14 @@ class Agent:
         command: list[str],
         route: str,
         *,
-        tracker: str = "content",
+        ways: dict[str, Any],
     ) -> None:
         """Open a move of a service to another edge and have the target prepared."""
 
         def report(event: dict[str, Any]) -> None:
             self._emit({**event, "move": move})
 
-        this = Move(name, address, command, route, report, tracker=tracker)
+        this = Move(name, address, command, route, report, ways=Ways(**ways))
         try:
             this.open()
         except BaseException:

@@ -5,13 +5,18 @@ speaks to it through standard input and output. A frame is a JSON head and raw b
 """
 
 import json
+import math
 import struct
 import subprocess
+import time
+from collections import deque
 from collections.abc import Iterable
 from typing import IO, Any
 
 Buffer = bytes | memoryview
 LARGEST_HEAD = 64 << 20
+ENOUGH_TO_TELL_BYTES = 8 << 20
+"""More than what buffers on the way swallow at once."""
 
 
 class ChannelClosedError(ConnectionError):
@@ -25,6 +30,8 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self.sent_bytes = 0
+        self._lately: deque[tuple[int, float]] = deque()
+        self._lately_bytes = 0
 
     def send(self, head: dict[str, Any], parts: Iterable[Buffer] = ()) -> None:
         """Send a head and the bytes that belong to it.
@@ -35,6 +42,7 @@ class Channel:
             If nobody is there any more.
         """
         parts = list(parts)
+        began_s = time.monotonic()
         text = json.dumps({**head, "size": sum(len(part) for part in parts)}).encode()
         try:
             self._writer.write(struct.pack("<I", len(text)) + text)
@@ -43,7 +51,22 @@ class Channel:
             self._writer.flush()
         except (OSError, ValueError) as error:
             raise ChannelClosedError(f"the other edge does not take any more: {error}") from error
-        self.sent_bytes += 4 + len(text) + sum(len(part) for part in parts)
+        size = 4 + len(text) + sum(len(part) for part in parts)
+        self.sent_bytes += size
+        self._remember(size, time.monotonic() - began_s)
+
+    @property
+    def taken_bytes_per_s(self) -> float:
+        """How fast the other side has taken bytes lately; infinite before there were enough."""
+        if self._lately_bytes < ENOUGH_TO_TELL_BYTES:
+            return math.inf
+        return self._lately_bytes / max(sum(took_s for _, took_s in self._lately), 1e-9)
+
+    def _remember(self, size: int, took_s: float) -> None:
+        self._lately.append((size, took_s))
+        self._lately_bytes += size
+        while self._lately_bytes - self._lately[0][0] > ENOUGH_TO_TELL_BYTES:
+            self._lately_bytes -= self._lately.popleft()[0]
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         """Wait for the next frame.

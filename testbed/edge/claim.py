@@ -11,9 +11,9 @@ The second way is a dump with pages, which nobody reads (`docs/architecture.md`)
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from . import images
-from .criu import Criu
 from .pages import PAGE, private_spans
 
 FOLDER = "claim"
@@ -24,12 +24,19 @@ INVENTORY = 0x58313116
 IMAGE_VERSION, DUMP_UPTIME = 1, 8
 
 
-def pretend(criu: Criu, root: Path) -> str:
+class Asked(Protocol):
+    """CRIU, as far as it is asked here (`edge.criu.Criu`)."""
+
+    def features(self) -> dict[str, bool]:
+        """What it says that the kernel can do."""
+
+
+def pretend(criu: Asked, root: Path) -> str:
     """Make CRIU in a container believe that the kernel tracks pages.
 
     Parameters
     ----------
-    criu : Criu
+    criu : Asked
         Waiting in the container.
     root : Path
         The container's root.

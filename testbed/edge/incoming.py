@@ -49,15 +49,22 @@ class Memory:
             self.copy.take_over(other.copy)
 
     def seal(self) -> None:
-        """End of the first round: what is here, in rising order, becomes the parent image."""
-        if self._sealed is None:
-            self._sealed = self.copy.top
-            ranges = [
-                images.Range(start, (end - start) // PAGE, images.PRESENT)
-                for start, end, _ in self.copy.segments()
-            ]
-            path = self._folder / f"pagemap-{self._task}.img"
-            images.write_pagemap(path, self._number, ranges)
+        """End of the first round: what is here becomes the parent image.
+
+        CRIU reads a pages file from front to back in the order of addresses. What did not come in
+        that order cannot be inherited; it goes into the child image.
+        """
+        if self._sealed is not None:
+            return
+        ranges, top = [], 0
+        for start, end, offset in self.copy.segments():
+            if offset != top:
+                break
+            ranges.append(images.Range(start, (end - start) // PAGE, images.PRESENT))
+            top += end - start
+        self._sealed = top
+        path = self._folder / f"pagemap-{self._task}.img"
+        images.write_pagemap(path, self._number, ranges)
 
     def compose(self, pagemap: bytes, folder: Path) -> None:
         """Write the child image that CRIU restores: mostly references to the parent.

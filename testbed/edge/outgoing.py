@@ -9,12 +9,14 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from . import images, pages
 from .channel import Buffer, Channel
 from .container import Holder
 from .criu import INSIDE, Criu
 from .pages import PAGE, Copy, Span
+from .squeeze import squeeze
 from .timeline import Timeline
 
 MADV_POPULATE_READ = 22
@@ -88,8 +90,14 @@ class Outgoing:
 
     def send(self, task: int, spans: list[Span], parts: list[Buffer]) -> None:
         """Send pages of a task."""
-        if spans:
-            self._channel.send({"message": "pages", "task": task, "spans": spans}, parts)
+        if not spans:
+            return
+        head: dict[str, Any] = {"message": "pages", "task": task, "spans": spans}
+        packed = squeeze(parts, self._channel.taken_bytes_per_s)
+        if packed is not None:
+            head["whole"] = sum(len(part) for part in parts)
+            parts = [packed]
+        self._channel.send(head, parts)
 
     def _dump(self, criu: Criu) -> None:
         service = self._holder.service

@@ -8,7 +8,7 @@ from .tracker import NotTrackedError
 
 ASYNC_IO = re.compile(r"/\[aio\]|anon_inode:\[io_uring\]")
 """A device may write into memory of such a task without any page fault."""
-HUGE = re.compile(r"^\S+ \S+ \S+ \S+ \S+\s+(/anon_hugepage|.*/hugepages/)", re.MULTILINE)
+HUGE = re.compile(r"^\S+ \S+ \S+ \S+ \S+\s+(/anon_hugepage|/dev/hugepages/)", re.MULTILINE)
 
 
 def reasons(pid: int, read: Path = Path("/proc")) -> list[str]:

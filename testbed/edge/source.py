@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,20 @@ REST_BETWEEN_ROUNDS_S = 0.25
 TRACKERS = ("auto", "write-protect", "content")
 REST_PER_ROUND = 3.0
 """Looking for changes may take a quarter of the time, not more: the service runs meanwhile."""
+NOT_WANTED = "the technique asks for it"
 LONGEST_CATCH_UP_S = 1.0
 LITTLE_BYTES, STILL_SHRINKING = 32 * 1024, 0.8
 FOLDERS = ("img", "sent", claim.FOLDER)
 Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a service may be moved (`testbed.migration.technique.Technique`)."""
+
+    tracker: str = "auto"
+    claim: bool = True
+    fill: bool = True
 
 
 class Move:
@@ -48,8 +58,8 @@ class Move:
         The device that leads from here to the target.
     report : callable
         Told at once when the service is frozen, so that others can redirect the user's packets.
-    tracker : {"auto", "write-protect", "content"}
-        How written pages are found; ``auto`` takes the fastest that works for this service.
+    ways : Ways
+        How written pages are found, dumped and restored: the fastest that is allowed and works.
     """
 
     def __init__(
@@ -60,14 +70,15 @@ class Move:
         route: str,
         report: Report,
         *,
-        tracker: str = "content",
+        ways: Ways,
     ) -> None:
-        if tracker not in TRACKERS:
-            raise ValueError(f"there is no tracker {tracker!r}; there are: {', '.join(TRACKERS)}")
+        if ways.tracker not in TRACKERS:
+            known = ", ".join(TRACKERS)
+            raise ValueError(f"there is no tracker {ways.tracker!r}; there are: {known}")
         self.holder = Holder.load(name)
         self.state = "new"
         self._notes: list[str] = []
-        self._tracker = tracker
+        self._ways = ways
         self._timeline = Timeline(lambda: self._line.channel.sent_bytes if self._line else 0)
         self._route = route
         self._report = report
@@ -77,6 +88,7 @@ class Move:
         self._criu: Criu | None = None
         self._memory: Outgoing | None = None
         self._fill = False
+        self._answered_s = 0.0
         self._rounds = 0
         self._stop = threading.Event()
         self._lock = threading.RLock()
@@ -107,23 +119,28 @@ class Move:
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
         parts = (self.holder, self._channel(), self._timeline)
-        if self._tracker == "content":
+        if self._ways.tracker == "content":
             return ByContent(*parts)
         try:
             preflight.require(self.holder.processes())
-            why_not = claim.pretend(self._started_criu(), Path(f"/proc/{self.holder.init}/root"))
+            why_not = NOT_WANTED
+            if self._ways.claim:
+                root = Path(f"/proc/{self.holder.init}/root")
+                why_not = claim.pretend(self._started_criu(), root)
             watched = Watched(*parts, claimed=not why_not)
             watched.begin()
         except NotTrackedError as error:
-            if self._tracker != "auto":
-                raise
+            if self._ways.tracker != "auto":
+                nearest = "the nearest that works here is the tracker 'content'"
+                raise NotTrackedError(f"{error}; {nearest}") from error
             self._notes.append(f"all content is compared: {error}")
             return ByContent(*parts)
         if why_not:
             self._notes.append(f"CRIU writes pages that nobody needs: {why_not}")
-        if answer["fill"]:
-            self._notes.append(f"memory is restored before the service goes on: {answer['fill']}")
-        self._fill = not answer["fill"]
+        why_at_once = answer["fill"] if self._ways.fill else NOT_WANTED
+        if why_at_once:
+            self._notes.append(f"memory is restored before the service goes on: {why_at_once}")
+        self._fill = not why_at_once
         return watched
 
     def ahead(self) -> dict[str, Any]:
@@ -175,8 +192,9 @@ class Move:
         """Freeze, dump, send the rest, have it restored; return the record of the move.
 
         The record's ``outcome`` is ``moved``, ``rolled back`` (the service goes on here) or
-        ``unknown`` (the line broke after the target was told to restore: whoever can ask the
-        target must decide, by `settle`; until then the service stays frozen here).
+        ``unknown`` (the line broke after the target was told to restore, or before it said that
+        all memory is there: whoever can ask the target must decide, by `settle`; until then the
+        service stays frozen here).
         """
         self._stop.set()
         with self._lock:
@@ -197,38 +215,41 @@ class Move:
             except Exception as error:  # noqa: BLE001 - whatever it is, the service goes on here
                 self.settle(moved=False)
                 return self._record("rolled back", str(error), getattr(error, "log", ""))
-            record = self._record("moved", "", held=answer["held_packets"])
-            record["restored_s"] = answer["restored_s"]
-            record["confirmed"] = self.settle(moved=True)
+            self._answered_s = float(answer["restored_s"])
+            # The frozen copy here is kept until all memory is known to be there.
+            if not self._confirm():
+                return self._record("unknown", self._notes[-1], restored_s=self._answered_s)
+            record = self._record("moved", "", restored_s=self._answered_s)
+            self._leave()
             return record
 
-    def settle(self, *, moved: bool) -> bool:
-        """End the move: the service lives at the target, or goes on here.
-
-        Returns whether the target has heard of it.
-        """
+    def settle(self, *, moved: bool) -> None:
+        """End the move: the service lives at the target, or goes on here."""
         self._stop.set()
         with self._lock:
             if moved:
-                return self._leave()
-            self._stay()
-            return True
+                self._leave()
+            else:
+                self._stay()
 
-    def _leave(self) -> bool:
-        spec, heard = self.holder.spec, False
-        self.holder.kill()
+    def _confirm(self) -> bool:
+        """Have the target keep the service; False where it cannot be told or is not whole."""
         try:
             answer = self._channel().ask({"message": "confirm"})
-            heard = True
             for start_s, end_s, detail in answer["fills"]:
                 where = {"where": "target", "frozen": False, "detail": detail}
                 self._timeline.note("fill", start_s, end_s, 0, **where)
         except (ChannelClosedError, RemoteFailureError) as error:
             self._notes.append(str(error))
+            return False
+        return True
+
+    def _leave(self) -> None:
+        spec = self.holder.spec
+        self.holder.kill()
         self._hang_up()
         container.destroy(spec.name)
         netlink.replace_route(spec.address, self._route)
-        return heard
 
     def _stay(self) -> None:
         spec = self.holder.spec

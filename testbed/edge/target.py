@@ -10,6 +10,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from .fill import Fill, Run
 from .hold import Hold
 from .incoming import Memory
 from .spec import Spec
+from .squeeze import expand
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
@@ -39,6 +41,7 @@ class Target:
         self._hold: Hold | None = None
         self._criu: Criu | None = None
         self._fill: Fill | None = None
+        self._guard: Guard | None = None
         self._filling = False
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
@@ -48,7 +51,7 @@ class Target:
     def prepare(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Make the empty container, start CRIU in it, let packets for the service wait."""
         spec = Spec.from_json(head["spec"])
-        self._stack.enter_context(held(spec.name))
+        lock = self._stack.enter_context(held(spec.name))
         if spec.cgroup.exists() and (spec.cgroup / "cgroup.procs").read_text().strip():
             raise RuntimeError(f"service {spec.name!r} runs at the target already")
         self._holder = container.create(spec)
@@ -60,13 +63,15 @@ class Target:
         self._fill = Fill(spec.scratch / "img" / "lazy-pages.socket")
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
+            self._guard = Guard(spec.cgroup, lock)
             return {"fill": ""}
         return {"fill": "this kernel has no userfaultfd with the events that CRIU needs"}
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
         memory = self._of(head["task"])
-        view, at = memoryview(data), 0
+        whole = expand(data, head["whole"]) if "whole" in head else data
+        view, at = memoryview(whole), 0
         for start, end in head["spans"]:
             memory.take(start, view[at : at + end - start])
             at += end - start
@@ -162,12 +167,14 @@ class Target:
             If some of it will never be there: the service is ended rather than left wrong.
         """
         if not self._filling or self._fill is None:
+            self._dismiss_guard()
             return []
         tally = self._fill.end(LONGEST_FILL_S)
-        self._filling = False
         if tally.problems:
             self._ready().kill()
             raise RuntimeError(f"the service was ended: {'; '.join(tally.problems)}")
+        self._filling = False
+        self._dismiss_guard()
         detail = f"{tally.pages} pages, {tally.faults} of them asked for"
         return [(tally.restored_s, tally.filled_s, detail)]
 
@@ -180,10 +187,16 @@ class Target:
             self._holder.save()
         if self.answered:
             self._filled()
+        self._dismiss_guard()
         self._let_go()
         if not self.answered:
             container.destroy(self._holder.spec.name)
         self._stack.close()
+
+    def _dismiss_guard(self) -> None:
+        if self._guard:
+            self._guard.dismiss()
+            self._guard = None
 
     def _ready(self) -> Holder:
         if self._holder is None:
@@ -202,13 +215,37 @@ class Target:
             self._criu = None
 
 
+class Guard:
+    """Ends a restored service if whoever fills its memory dies before all of it is there.
+
+    Nobody could tell missing pages from pages of zeros. It keeps the lock of `held` until then, so
+    that nobody takes the service for a whole one.
+    """
+
+    SCRIPT = 'read done || echo 1 > "$0/cgroup.kill"'
+
+    def __init__(self, cgroup: Path, lock: int) -> None:
+        self._process = subprocess.Popen(
+            ["sh", "-c", self.SCRIPT, str(cgroup)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """All memory is there, or the service is gone anyway."""
+        self._process.communicate(b"done\n")
+
+
 @contextlib.contextmanager
-def held(name: str) -> Iterator[None]:
+def held(name: str) -> Iterator[int]:
     """Be the only one on this edge that makes or decides about a service's container here."""
     container.STATE.mkdir(parents=True, exist_ok=True)
     with (container.STATE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def adopt(name: str) -> bool:

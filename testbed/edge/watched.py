@@ -201,7 +201,7 @@ class Watched(Outgoing):
         parts: list[Buffer] = []
         size = 0
         with _memory(task.outside) as memory:
-            for start, end in [*self._unread.get(task.inside, ()), *spans]:
+            for start, end in joined([*self._unread.get(task.inside, ()), *spans]):
                 at = start
                 while at < end:
                     data = _read(memory, at, min(CHUNK, end - at))

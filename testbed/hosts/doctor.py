@@ -60,7 +60,7 @@ def examine(facts: Facts, role: Role = "machine", ranges: Sequence[str] = RANGES
         findings=tuple(findings),
         wan_backend=wan_backend(facts),
         dirty_tracker=dirty_tracker(facts),
-        techniques=("cold", "delta") if usable else (),
+        techniques=("cold", "delta", "pre-copy") if usable else (),
     )
 
 

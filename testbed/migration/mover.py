@@ -147,7 +147,7 @@ class Mover:
             address=self._lab.plan.hosts[target].data_address,
             command=agent_command("target"),
             route=device(target),
-            tracker=technique.tracker,
+            ways={"tracker": technique.tracker, "claim": technique.claim, "fill": technique.fill},
         )
         movement.prepared_s = time.time()
         return movement
@@ -171,7 +171,7 @@ class Mover:
             ) from error
         finally:
             del self._on_frozen[movement.migration]
-        if record["outcome"] == "unknown" or not record.get("confirmed", True):
+        if record["outcome"] == "unknown":
             record = self._settle(movement, record)
         return _outcome(movement, record, self._offsets_s)
 
@@ -180,27 +180,26 @@ class Mover:
 
         At the target it stands frozen until then, so that it never answers in two places.
         """
+        answered = "restored_s" in record
         try:
             moved = bool(self._lab[movement.target].call("adopt", name=movement.service))
         except (HostUnreachableError, RemoteCommandError) as error:
-            if record["outcome"] == "moved":
+            if answered:
                 raise MigrationError(
-                    f"{movement.service} was restored at {movement.target}, but that host is gone",
+                    f"{movement.service} was restored at {movement.target}, but that host is gone; "
+                    f"its copy stands frozen at {movement.source}",
                     running_at="",
                 ) from error
             moved = False
-        if record["outcome"] == "moved" and not moved:
-            raise MigrationError(
-                f"{movement.service} was restored at {movement.target}, and is not there any more",
-                running_at="",
-            )
-        if record["outcome"] == "unknown":
-            try:
-                self.source_of(movement).call("move_settle", move=movement.migration, moved=moved)
-            except (HostUnreachableError, RemoteCommandError):
-                if not moved:  # where it was adopted it lives on, whatever becomes of the source
-                    raise
-        return {**record, "outcome": "moved" if moved else "rolled back"}
+        try:
+            self.source_of(movement).call("move_settle", move=movement.migration, moved=moved)
+        except (HostUnreachableError, RemoteCommandError):
+            if not moved:  # where it was adopted it lives on, whatever becomes of the source
+                raise
+        if moved:
+            return {**record, "outcome": "moved"}
+        whole = {name: value for name, value in record.items() if name != "restored_s"}
+        return {**whole, "outcome": "rolled back"}
 
     def _whereabouts(self, movement: Movement) -> str:
         try:

@@ -16,12 +16,17 @@ class Technique:
     tracker : how the pages are found that were written meanwhile. ``write-protect``: the kernel
         tells (`testbed.edge.tracker`); ``content``: everything is compared; ``auto``: the first
         where it works, else the second, and the record says why.
+    claim, fill : whether CRIU may leave pages out of its dump (`testbed.edge.claim`), and whether
+        memory may come after the service (`testbed.edge.fill`). Both are left out by themselves
+        where a host cannot do them.
     """
 
     name: str
     sends_ahead: bool
     explanation: str
     tracker: Tracker = "content"
+    claim: bool = True
+    fill: bool = True
 
 
 COLD = Technique(

@@ -1,9 +1,11 @@
 import io
 import json
+import math
 import os
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -195,3 +197,16 @@ def test_a_line_that_ends_early_says_so_and_can_be_hung_up(ssh):
 def test_the_lines_own_errors_are_the_modules():
     assert issubclass(ChannelClosedError, ConnectionError)
     assert channel_module.RemoteFailureError("x", "y").log == "y"
+
+
+def test_how_fast_the_other_side_takes_bytes_is_told_once_enough_went():
+    class Slow(io.BytesIO):
+        def write(self, data):
+            time.sleep(len(data) / 400e6)
+            return len(data)
+
+    channel = Channel(io.BytesIO(), Slow())
+    assert channel.taken_bytes_per_s == math.inf
+    for _ in range(6):
+        channel.send({}, [bytes(4 << 20)])
+    assert 100e6 < channel.taken_bytes_per_s < 420e6

@@ -291,7 +291,7 @@ class Pair:
 
     def close(self):
         self.sent.close()
-        self.memory._copy.close()
+        self.memory.copy.close()
 
 
 @contextlib.contextmanager
@@ -410,6 +410,20 @@ def test_ranges_that_hold_no_pages_are_passed_on_as_they_are():
         ranges, _ = load(both.img, 1000)
         assert ranges[1:] == asked[1:]
         assert restored(both) == {0: page(1)}
+
+
+def test_what_did_not_come_in_rising_order_is_restored_all_the_same():
+    with pair() as both:
+        both.send(5, [1, 2])
+        both.send(0, [3])
+        both.memory.seal()
+        both.freeze(
+            [
+                images.Range(*_range((0, 1)), images.PRESENT),
+                images.Range(*_range((5, 2)), images.PRESENT),
+            ]
+        )
+        assert restored(both) == {0: page(3), 5: page(1), 6: page(2)}
 
 
 def test_content_that_came_after_the_seal_reaches_the_parent_s_pages():

@@ -48,7 +48,7 @@ def status(diagnosis):
 def test_a_good_host_has_nothing_to_complain_of(role):
     diagnosis = examine(GOOD, role)
     assert set(status(diagnosis).values()) == {"ok"}
-    assert diagnosis.techniques == ("cold", "delta")
+    assert diagnosis.techniques == ("cold", "delta", "pre-copy")
     require(diagnosis)
 
 

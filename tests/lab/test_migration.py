@@ -2,13 +2,16 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from small_lab import STOP
 
 from testbed.errors import MigrationError, RemoteCommandError
+from testbed.migration.technique import find_technique
 
 AHEAD = ["delta", "pre-copy"]
+SECOND_WAYS = [{"claim": False}, {"fill": False}, {"claim": False, "fill": False}]
 ahead_of_the_freeze = pytest.mark.parametrize("technique", AHEAD)
 
 
@@ -142,6 +145,38 @@ def test_a_line_that_breaks_after_the_restore_ends_at_the_target_alone(hosts, te
     assert said["answered"] == said["sent"]
 
 
+@pytest.mark.parametrize(
+    "way", [{"claim": False}, {"fill": False}, {"claim": False, "fill": False}]
+)
+def test_the_second_ways_are_as_exact_and_the_record_names_them(hosts, way):
+    steering = hosts.start()
+    before = hosts.checksum()
+    hosts.use()
+    technique = replace(find_technique("pre-copy"), **way)
+    for target in ("edge-2", "edge-1"):
+        movement = hosts.mover.open("counter", steering.server, target, technique)
+        movement.send_ahead(STOP)
+        outcome = movement.finish(lambda target=target: steering.lead_to(target) and None)
+        assert (outcome.outcome, outcome.tracker) == ("moved", "write-protect")
+        assert len(outcome.notes) == len(way)
+    assert_all_right(hosts.ask_user())
+    assert hosts.checksum() == before
+
+
+def test_who_fills_memory_and_dies_leaves_no_half_a_service(hosts):
+    """Missing pages would read as zeros: the service is whole at the source, or nowhere wrong."""
+    steering = hosts.start()
+    before = hosts.checksum()
+    movement = hosts.open("edge-1", "edge-2", "pre-copy")
+    movement.send_ahead(STOP)
+    hosts.on("edge-2", KILL_AFTER_RESTORE)
+    outcome = movement.finish()
+    assert hosts.runs_at() == [{"moved": "edge-2", "rolled back": "edge-1"}[outcome.outcome]]
+    steering.lead_to("edge-2" if outcome.outcome == "moved" else "edge-1")
+    assert hosts.checksum() == before
+    assert outcome.outcome == "rolled back"
+
+
 @ahead_of_the_freeze
 def test_a_dropped_preparation_leaves_nothing_at_the_target(hosts, technique):
     hosts.start()
@@ -163,15 +198,26 @@ def test_source_and_target_must_differ_and_be_linked(hosts):
         hosts.open("edge-1", "user")
 
 
-# As soon as the restored service has processes, the line of the target's half is cut.
-BREAK_AFTER_RESTORE = """
-(while [ ! -s /sys/fs/cgroup/testbed/counter/cgroup.procs ]; do sleep 0.001; done
- half=$(pgrep -f '^python3 -m edge.target')
+# While CRIU restores a task it bears CRIU's name; at the end it gets its own.
+RESTORED = """
+cd /sys/fs/cgroup/testbed/counter
+half=$(pgrep -f '^python3 -m edge.target')
+until grep -qs python3 $(sed 's|.*|/proc/&/comm|' cgroup.procs); do :; done
+"""
+# As soon as the service is restored, the line of the target's half is cut.
+BREAK_AFTER_RESTORE = f"""
+({RESTORED}
  kill -STOP $half
  session=$(ps -o ppid= -p $half)
  kill -9 $(ps -o ppid= -p $session) $session
  sleep 0.2
  kill -CONT $half
+) </dev/null >/dev/null 2>&1 &
+"""
+# As soon as the service is restored, whoever fills its memory dies.
+KILL_AFTER_RESTORE = f"""
+({RESTORED}
+ kill -9 $half
 ) </dev/null >/dev/null 2>&1 &
 """
 

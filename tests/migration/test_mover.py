@@ -23,7 +23,7 @@ def phase(name, start_s, end_s, size=0, *, where="source", frozen=True, detail="
 
 def record(outcome="moved", **more):
     """What the source's agent says at the end of a migration (`testbed.edge.source.Move`)."""
-    moved = {"restored_s": 103.5, "confirmed": True} if outcome == "moved" else {}
+    moved = {"restored_s": 103.5} if outcome == "moved" else {}
     return {
         "outcome": outcome,
         "reason": "" if outcome == "moved" else "the line broke",
@@ -142,7 +142,7 @@ def test_opening_tells_the_source_where_to_go(lab, mover):
         "address": "10.78.0.12",
         "command": agent_command("target"),
         "route": "wan-edge-2",
-        "tracker": "content",
+        "ways": {"tracker": "content", "claim": True, "fill": True},
     }
     assert lab["edge-2"].asked == []
     assert movement.requested_s <= movement.prepared_s
@@ -151,7 +151,7 @@ def test_opening_tells_the_source_where_to_go(lab, mover):
 def test_the_tracker_is_told_to_the_source_and_the_record_says_which_it_was(lab, mover):
     technique = find_technique("pre-copy", "write-protect")
     movement = mover.open("counter", "edge-1", "edge-2", technique)
-    assert lab["edge-1"].asked[-1][1]["tracker"] == "write-protect"
+    assert lab["edge-1"].asked[-1][1]["ways"]["tracker"] == "write-protect"
     said = record("moved", tracker="content", notes=["all content is compared: no reason"])
     lab["edge-1"].answers["move_finish"] = said
     outcome = movement.finish()
@@ -320,31 +320,32 @@ def test_a_target_that_cannot_be_asked_does_not_have_the_service(lab, mover, why
     assert lab["edge-1"].asked[-1] == ("move_settle", {"move": movement.migration, "moved": False})
 
 
-def test_a_service_that_the_source_let_go_of_unheard_is_adopted(lab, mover):
-    lab["edge-1"].answers["move_finish"] = record(confirmed=False)
+def test_a_service_that_was_restored_but_not_confirmed_is_adopted(lab, mover):
+    lab["edge-1"].answers["move_finish"] = record("unknown", restored_s=103.5)
     lab["edge-2"].answers["adopt"] = True
     outcome = moving(mover).finish()
     assert outcome.outcome == "moved"
     assert outcome.answered_s == 103.5
     assert lab["edge-2"].calls() == ["adopt"]
-    assert "move_settle" not in lab["edge-1"].calls()  # it has ended its half
+    assert lab["edge-1"].asked[-1][1]["moved"] is True
 
 
-def test_a_service_that_went_down_with_its_target_is_said_to_be_lost(lab, mover):
-    lab["edge-1"].answers["move_finish"] = record(confirmed=False)
+def test_a_restored_service_whose_host_is_gone_is_not_started_twice(lab, mover):
+    lab["edge-1"].answers["move_finish"] = record("unknown", restored_s=103.5)
     lab["edge-2"].answers["adopt"] = GONE
     with pytest.raises(MigrationError, match="restored at edge-2, but that host is gone") as lost:
         moving(mover).finish()
     assert lost.value.running_at == ""
+    assert "move_settle" not in lab["edge-1"].calls()
 
 
-def test_a_service_that_is_nowhere_is_not_said_to_run_at_its_source(lab, mover):
-    """The source has ended it there, and the target knows of none: nothing was rolled back."""
-    lab["edge-1"].answers["move_finish"] = record(confirmed=False)
+def test_a_restored_service_that_is_not_whole_goes_on_at_the_source(lab, mover):
+    lab["edge-1"].answers["move_finish"] = record("unknown", restored_s=103.5)
     lab["edge-2"].answers["adopt"] = False
-    with pytest.raises(MigrationError) as lost:
-        moving(mover).finish()
-    assert lost.value.running_at == ""
+    outcome = moving(mover).finish()
+    assert outcome.outcome == "rolled back"
+    assert math.isnan(outcome.answered_s)
+    assert lab["edge-1"].asked[-1][1]["moved"] is False
 
 
 @pytest.mark.parametrize(("runs", "where"), [(True, "edge-2"), (False, ""), (GONE, "")])
