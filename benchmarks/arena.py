@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ SCENARIO: dict[str, Any] = {
         "edge-1": {"role": "server", "tier": "local"},
         "edge-2": {"role": "server", "tier": "local"},
         "edge-3": {"role": "server", "tier": "local"},
+        "edge-4": {"role": "server", "tier": "local"},
         STATION: {"role": "base-station"},
         USER: {"role": "user"},
     },
@@ -63,14 +64,31 @@ SCENARIO: dict[str, Any] = {
         {"between": [STATION, "edge-*"]},
         {"between": ["edge-*", "edge-*"]},
         {"between": ["edge-1", "edge-2"], "rate": "100 Mbit/s", "delay": "10 ms"},
+        {"between": ["edge-1", "edge-4"], "rate": "20 Mbit/s", "delay": "50 ms"},
     ],
     "services": {
-        "simple": {"kind": "simple"},
+        "small": {"kind": "simple", "options": {"memory_mb": 5}},
         "memory": {"kind": "simple", "options": {"memory_mb": 150, "rewrite_mb_per_s": 5}},
+        "storm": {"kind": "simple", "options": {"memory_mb": 150, "rewrite_mb_per_s": 50}},
+        "large": {"kind": "simple", "options": {"memory_mb": 600, "rewrite_mb_per_s": 5}},
+        "tree": {"kind": "simple", "options": {"memory_mb": 20, "rewrite_mb_per_s": 1}},
         "faces": {"kind": "face-detection"},
     },
     "users": {},
 }
+TREE = """
+import os, sys, time
+sys.path.insert(0, "/app")
+import server
+for _ in range(3):
+    if os.fork() == 0:
+        memory = server.Memory(20, 1)
+        while True:
+            memory.rewrite()
+            time.sleep(server.TICK_S)
+server.main()
+"""
+"""A parent and three children of 20 MB each, which all rewrite their memory."""
 WARM_S, TAIL_S = 1.0, 2.0
 """How long the client is used before a move is ordered, and after it is over."""
 CONTROL_S = 0.4
@@ -102,8 +120,11 @@ class Arena:
     _masters: list[list[str]] = field(default_factory=list)
 
     def spec(self, service: str) -> Spec:
-        """How an edge holds a service."""
-        return container_spec(self.scenario, self.lab.plan, self.parts, service)
+        """How an edge holds a service; the tree is its simple service with three children."""
+        spec = container_spec(self.scenario, self.lab.plan, self.parts, service)
+        if service == "tree":
+            spec = replace(spec, command=("python3", "-c", TREE, *spec.command[2:]))
+        return spec
 
     def steer(self, service: str) -> Steering:
         """Lead the user to the service, which is at `SOURCE`."""

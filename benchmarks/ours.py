@@ -1,13 +1,15 @@
 """Our contender: the testbed's own move of a service from one holder to another."""
 
 from arena import SOURCE, Arena
-from report import Case, Measured
+from report import NAN, Case, Measured
 
 from testbed.errors import MigrationError
 from testbed.experiment.prepare import spec_json
 from testbed.migration.mover import Outcome, Stop
 from testbed.migration.technique import find_technique
 
+OUTSIDE = {"freeze", "release"}
+"""Phases before and after the event window."""
 STOP = Stop()
 """When enough was sent ahead: as in a scenario that says nothing about it."""
 
@@ -44,6 +46,8 @@ def move(arena: Arena, case: Case, technique: str) -> Measured:
     if outcome.outcome != "moved":
         raise MigrationError(f"{case.name}: {outcome.outcome}: {outcome.reason}\n{outcome.log}")
     lengths_s = {p.phase: p.end_s - p.start_s for p in outcome.phases if p.frozen}
+    within = [p for p in outcome.phases if p.frozen and p.phase not in OUTSIDE]
+    fills_s = [p.end_s - p.start_s for p in outcome.phases if p.phase == "fill"]
     return Measured(
         gap_s=seen.gap_s,
         control_s=seen.control_s,
@@ -54,4 +58,6 @@ def move(arena: Arena, case: Case, technique: str) -> Measured:
         ahead_bytes=outcome.bytes_ahead,
         restore_s=lengths_s["restore"],
         phases=lengths_s,
+        accounted_s=sum(p.end_s - p.start_s for p in within),
+        fill_s=max(fills_s, default=NAN),
     )
