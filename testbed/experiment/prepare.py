@@ -49,7 +49,7 @@ def build_parts(scenario: Scenario, cache: Path, steps: Steps) -> Parts:
     for name, image in wanted.items():
         if image not in images:
             steps.next(f"image of {image}")
-            with kinds[name].build_context(scenario.services[name].options) as folder:
+            with kinds[name].build_context(cache, scenario.services[name].options) as folder:
                 images[image] = build(folder, cache=cache, name=image, progress=steps.detail)
     return Parts(kinds, {name: images[image] for name, image in wanted.items()})
 

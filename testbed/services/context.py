@@ -13,13 +13,15 @@ from pathlib import Path
 
 from testbed.errors import ServiceError
 
-OWN = "own"
-"""The folder in the build context, and below ``/app`` in the image, for files of the user's."""
+OWN, MODELS = "own", "models"
+"""Folders of the build context, and below ``/app`` in images: the user's files, and free ones."""
 TOP = Path(__file__).resolve().parents[2]
 SERVER_MODULES = ("testbed/services/conversations.py",)
 CLIENT_MODULES = ("testbed/services/probe.py", "testbed/services/codecs.py")
 """Modules of ours that servers and clients import; they keep their names where they are copied."""
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", OWN)
+PICTURES = "testbed/services/pictures.py"
+"""What a server that is sent pictures needs besides."""
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", OWN, MODELS)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -95,7 +97,8 @@ def write_context(
     """
     shutil.copytree(source, folder, ignore=_NOT_COPIED, dirs_exist_ok=True)
     copy_modules(modules, folder)
-    (folder / OWN).mkdir()
+    for name in (OWN, MODELS):
+        (folder / name).mkdir()
     for name, path in files.items():
         target = folder / OWN / name
         try:

@@ -91,6 +91,7 @@ class Frames(Conversation):
             return False
         content = self.rfile.read(length)
         if len(content) < length:
+            self._say({"error": f"ended after {len(content)} of {length} bytes"})
             return False
         self._say(self.answer(content))
         return True

@@ -21,6 +21,7 @@ from testbed.images.recipe import Copy, From, Run, read_recipe
 from testbed.scenario import Tier
 from testbed.services.context import (
     CLIENT_MODULES,
+    MODELS,
     SERVER_MODULES,
     OwnFile,
     copy_modules,
@@ -57,8 +58,11 @@ class Service:
         program as ``--memory-mb``. A default's type is the option's.
     write_inputs : ``write_inputs(folder, cache)`` writes what the client needs besides its program.
     interval_s : time between two requests that suits it, seconds.
-    modules : modules of the testbed that both programs import, besides those all have.
+    modules, shared : modules of the testbed that the server imports besides those all have, and
+        that both programs do.
     own_files : files of the user's that the image is built with where they are there.
+    write_models : ``write_models(folder, cache, own)`` writes the other files that the image is
+        built with; ``own`` are the names of the user's.
     needs : what it asks of an edge; ``None`` where nobody has said.
     """
 
@@ -71,7 +75,9 @@ class Service:
     write_inputs: Callable[[Path, Path], None] | None = None
     interval_s: float = 0.02
     modules: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     own_files: tuple[OwnFile, ...] = ()
+    write_models: Callable[[Path, Path, frozenset[str]], None] | None = None
     needs: Needs | None = None
 
     @cached_property
@@ -126,29 +132,32 @@ class Service:
         """
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.folder / "client.py", folder / "client.py")
-        copy_modules((*CLIENT_MODULES, *self.modules), folder)
+        copy_modules((*CLIENT_MODULES, *self.shared), folder)
         if self.write_inputs is not None:
-            try:
+            with self._cache_errors(cache):
                 self.write_inputs(folder / "inputs", cache)
-            except OSError as error:
-                raise ServiceError(
-                    f"service {self.name!r}: its inputs cannot be written: {error}. "
-                    f"Is {cache} a folder of yours? TESTBED_CACHE names another"
-                ) from error
 
     @contextmanager
-    def build_context(self, options: Mapping[str, Value] | None = None) -> Iterator[Path]:
+    def build_context(
+        self, cache: Path, options: Mapping[str, Value] | None = None
+    ) -> Iterator[Path]:
         """A temporary folder with the recipe and everything it copies, to build an image of.
 
         Raises
         ------
         ServiceError
-            If a file of the user's that an option names is not there, or is another one.
+            If a file of the user's that an option names is not there or is another one, or a model
+            cannot be had.
         """
         files = self._own_files(options)
         with tempfile.TemporaryDirectory(prefix=f"{self.name}-") as folder:
             context = Path(folder) / "context"
-            write_context(context, self.folder, (*SERVER_MODULES, *self.modules), files)
+            write_context(
+                context, self.folder, (*SERVER_MODULES, *self.modules, *self.shared), files
+            )
+            if self.write_models is not None:
+                with self._cache_errors(cache):
+                    self.write_models(context / MODELS, cache, frozenset(files))
             yield context
 
     def image_name(self, options: Mapping[str, Value] | None = None) -> str:
@@ -158,6 +167,18 @@ class Service:
             return self.name
         words = sorted((name, sha256_of(path)) for name, path in files.items())
         return f"{self.name}-{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}"
+
+    @contextmanager
+    def _cache_errors(self, cache: Path) -> Iterator[None]:
+        try:
+            yield
+        except ServiceError:
+            raise
+        except OSError as error:
+            raise ServiceError(
+                f"service {self.name!r}: its inputs cannot be written: {error}. "
+                f"Is {cache} a folder of yours? TESTBED_CACHE names another"
+            ) from error
 
     def _own_files(self, options: Mapping[str, Value] | None) -> dict[str, Path]:
         chosen = self._chosen(options, {file.option: "" for file in self.own_files})

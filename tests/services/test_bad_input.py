@@ -11,7 +11,8 @@ import pytest
 from testbed.services.conversations import MOST_CLIENTS
 
 GIGABYTE = struct.pack(">I", 1 << 30)
-FRAMED = ["face-detection"]
+FRAMED = ["face-detection", "openface", "yolo"]
+HEADS = {"openface": b"\n"}
 LINED = {"ram": b"1 0 10", "simple": b"1"}
 SMALL = {"ram": ("--memory-mb", "2")}
 ABRUPT = b"\1\0\0\0\0\0\0\0"
@@ -38,7 +39,11 @@ def good(name, client_folder):
         return LINED[name] + b"\n"
     folder = client_folder(name) / "inputs"
     picture = min(folder.rglob("*.jpg")).read_bytes()
-    return struct.pack(">I", len(picture)) + picture
+    return framed(HEADS.get(name, b"") + picture)
+
+
+def framed(content):
+    return struct.pack(">I", len(content)) + content
 
 
 def count_of(reader, name):
@@ -47,7 +52,11 @@ def count_of(reader, name):
         return int(reader.readline().split()[1])
     if name in LINED:
         return json.loads(reader.readline().partition(b" ")[2])["count"]
-    return json.loads(reader.read(struct.unpack(">I", reader.read(4))[0]))["count"]
+    return said_by(reader)["count"]
+
+
+def said_by(reader):
+    return json.loads(reader.read(struct.unpack(">I", reader.read(4))[0]))
 
 
 @contextlib.contextmanager
@@ -80,6 +89,31 @@ def test_garbage_is_answered_with_an_error(port, name, good, garbage):
         bad.sendall(garbage + b"\n")
         bad.shutdown(socket.SHUT_WR)
         assert b"error" in reader.read()
+
+
+def test_a_frame_cut_short_is_answered_with_an_error(serve, name, good):
+    if name in LINED:
+        return
+    with undisturbed(port := serve(name), name, good):
+        with connect(port) as bad, bad.makefile("rb") as reader:
+            bad.sendall(good[:-100])
+            bad.shutdown(socket.SHUT_WR)
+            assert b"error" in reader.read()
+        picture = good[4:-100]  # the length is right, the picture is not whole
+        with connect(port) as bad, bad.makefile("rb") as reader:
+            bad.sendall(framed(picture))
+            assert "not all of it" in said_by(reader)["error"]
+
+
+def test_a_small_file_that_announces_a_huge_picture_is_refused(serve, name, good):
+    if name in LINED:
+        return
+    at = good.index(b"\xff\xc0") + 5  # height and width in the frame header
+    huge = good[4:at] + struct.pack(">HH", 65500, 65500) + good[at + 4 :]
+    with undisturbed(port := serve(name), name, good), connect(port) as bad:
+        bad.sendall(framed(huge))
+        with bad.makefile("rb") as reader:
+            assert "pixels" in said_by(reader)["error"]
 
 
 def test_an_announced_gigabyte_ends_that_connection(serve, client_folder):

@@ -13,7 +13,7 @@ from testbed.services import service as service_module
 from testbed.services.context import CLIENT_MODULES, TOP, OwnFile
 from testbed.services.service import Service, find_service, service_names
 
-NAMES = ["face-detection", "ram", "simple"]
+NAMES = ["face-detection", "openface", "ram", "simple", "yolo"]
 
 
 def test_our_services_are_found_by_name():
@@ -37,7 +37,7 @@ def test_a_service_is_whole(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_clients_need_the_standard_library_and_what_is_brought_only(name):
     service = find_service(name)
-    brought = [*CLIENT_MODULES, *service.modules]
+    brought = [*CLIENT_MODULES, *service.shared]
     ours = {path.removesuffix(".py").replace("/", ".") for path in brought}
     for file in [service.folder / "client.py", *(TOP / module for module in brought)]:
         for module in imported(file):
@@ -55,9 +55,9 @@ def imported(file):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_build_context_holds_all_that_the_recipe_copies(name):
+def test_a_build_context_holds_all_that_the_recipe_copies(name, cache):
     service = find_service(name)
-    with service.build_context() as folder:
+    with service.build_context(cache) as folder:
         recipe = read_recipe(folder / "Dockerfile")
         plan_image(recipe, folder, architecture="x86_64")  # reads every file that is copied
         assert (folder / "server.py").read_bytes() == (service.folder / "server.py").read_bytes()
@@ -80,7 +80,7 @@ class TestFilesOfTheUsers:
     def test_what_an_option_names_goes_into_the_image(self, service, tmp_path):
         (tmp_path / "w").write_bytes(self.weights)
         options = {"weights": str(tmp_path / "w")}
-        with service.build_context(options) as folder:
+        with service.build_context(tmp_path, options) as folder:
             assert (folder / "own" / "net.weights").read_bytes() == self.weights
         assert service.image_name(options) not in {"mine", service.image_name()}
         assert "--weights" not in service.server_command(options)
@@ -89,11 +89,11 @@ class TestFilesOfTheUsers:
         (tmp_path / "models").mkdir()
         (tmp_path / "models" / "net.weights").write_bytes(self.weights)
         monkeypatch.setenv("TESTBED_DATA", f"/nowhere:{tmp_path}")
-        with service.build_context() as folder:
+        with service.build_context(tmp_path) as folder:
             assert (folder / "own" / "net.weights").exists()
 
-    def test_without_them_the_folder_is_empty(self, service):
-        with service.build_context() as folder:
+    def test_without_them_the_folder_is_empty(self, service, tmp_path):
+        with service.build_context(tmp_path) as folder:
             assert list((folder / "own").iterdir()) == []
         assert service.image_name() == "mine"
 

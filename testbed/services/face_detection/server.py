@@ -8,19 +8,17 @@ JSON text and the text: ``{"sequence", "count", "processing_s", "faces": [[x, y,
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+from testbed.services import conversations, pictures  # isort: skip - sets OpenCV's limits first
 
-from testbed.services import conversations
+import cv2
 
 CASCADE = "haarcascade_frontalface_default.xml"
 PARAMETERS: dict[str, Any] = {"scaleFactor": 1.1, "minNeighbors": 3, "minSize": (48, 48)}
 
 
 def load_detector() -> Any:
-    """The cascade that OpenCV's own package ships; one thread, no graphics card."""
-    cv2.setNumThreads(1)
-    cv2.ocl.setUseOpenCL(False)
+    """The cascade that OpenCV's own package ships."""
+    pictures.use_one_core()
     return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
 
@@ -32,12 +30,7 @@ def detect(jpeg: bytes, detector: Any) -> list[list[int]]:
     ValueError
         If it is no JPEG that can be read.
     """
-    try:
-        frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:
-        raise ValueError("not a readable JPEG") from error
-    if frame is None:
-        raise ValueError("not a readable JPEG")
+    frame = pictures.read_jpeg(jpeg, colour=False)
     faces = detector.detectMultiScale(frame, **PARAMETERS)
     return sorted([int(number) for number in face] for face in faces)
 

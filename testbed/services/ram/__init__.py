@@ -6,7 +6,7 @@ cost of a migration depends on.
 
 from pathlib import Path
 
-from testbed.services.service import Service
+from testbed.services.service import Needs, Service
 
 MEMORY = {"memory_mb": 300.0, "rewrite_share": 0.5, "random_share": 1.0}
 
@@ -16,6 +16,7 @@ SERVICE = Service(
     port=8002,
     server_options={**MEMORY, "rewrite_mb_per_s": 5.0},
     client_options={**MEMORY, "whole_every": 100},
-    modules=("testbed/services/ram/content.py",),
+    shared=("testbed/services/ram/content.py",),
     interval_s=0.05,
+    needs=Needs(memory_mb=350.0, cores=0.1, latency="cloud"),
 )
