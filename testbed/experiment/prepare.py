@@ -14,8 +14,8 @@ from testbed.hosts.doctor import choose_backend
 from testbed.hosts.lab import Lab
 from testbed.hosts.plan import LabPlan, plan_lab
 from testbed.hosts.provision import ClientFolder, LayerArchive
-from testbed.images.build import build
 from testbed.images.image import Image, layer_archive
+from testbed.images.make import make_image
 from testbed.scenario import Scenario
 from testbed.services.service import Service, find_service
 
@@ -50,7 +50,7 @@ def build_parts(scenario: Scenario, cache: Path, steps: Steps) -> Parts:
         if image not in images:
             steps.next(f"image of {image}")
             with kinds[name].build_context(cache, scenario.services[name].options) as folder:
-                images[image] = build(folder, cache=cache, name=image, progress=steps.detail)
+                images[image] = make_image(folder, cache=cache, name=image, progress=steps.detail)
     return Parts(kinds, {name: images[image] for name, image in wanted.items()})
 
 

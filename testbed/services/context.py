@@ -17,7 +17,7 @@ OWN, MODELS = "own", "models"
 """Folders of the build context, and below ``/app`` in images: the user's files, and free ones."""
 TOP = Path(__file__).resolve().parents[2]
 SERVER_MODULES = ("testbed/services/conversations.py",)
-CLIENT_MODULES = ("testbed/services/probe.py", "testbed/services/codecs.py")
+CLIENT_MODULES = tuple(f"testbed/services/{name}.py" for name in ("ledger", "probe", "codecs"))
 """Modules of ours that servers and clients import; they keep their names where they are copied."""
 PICTURES = "testbed/services/pictures.py"
 """What a server that is sent pictures needs besides."""

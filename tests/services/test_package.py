@@ -74,13 +74,13 @@ def test_a_file_is_taken_out_once(tmp_path, offer, kind, make):
     for _ in range(2):
         assert wanted.fetch(tmp_path)["net"].read_bytes() == CONTENT
     assert len(downloads) == 1
-    assert [path.name for path in (tmp_path / "inputs").iterdir()] == ["net"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["net"]
 
 
 def test_a_spoilt_file_in_the_cache_is_fetched_again(tmp_path, offer):
     offer(wheel)
-    (tmp_path / "inputs").mkdir()
-    (tmp_path / "inputs" / "net").write_bytes(b"something else")
+    (tmp_path / "inputs" / "packages" / "thing").mkdir(parents=True)
+    (tmp_path / "inputs" / "packages" / "thing" / "net").write_bytes(b"something else")
     wanted = Package("wheel", "thing==1", {"thing/net": SHA256})
     assert wanted.fetch(tmp_path)["net"].read_bytes() == CONTENT
 
@@ -96,7 +96,7 @@ def test_another_package_of_the_same_name_is_refused(tmp_path, offer, files, err
     offer(wheel)
     with pytest.raises(ServiceError, match=error):
         Package("wheel", "thing==1", files).fetch(tmp_path)
-    assert not any(path.is_file() for path in (tmp_path / "inputs").iterdir())
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_what_cannot_be_downloaded_is_named_with_the_remedy(tmp_path, monkeypatch):

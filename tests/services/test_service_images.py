@@ -23,10 +23,21 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
 ]
-NAMES = ["simple", "face-detection", "ram", "yolo", "openface"]
+NAMES = ["simple", "face-detection", "ram", "yolo", "openface", "xonotic"]
 PICTURES = ["face-detection", "yolo", "openface"]
 REQUESTS = {"yolo": 8, "openface": 12}
-APART = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--fork", "--kill-child", "sh", "-c"]
+MORE = {"xonotic": ["--game-port", "26123"]}
+APART = [
+    "setpriv",
+    "--pdeathsig=KILL",
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "sh",
+    "-c",
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +52,10 @@ def built(name, cache, **more):
 
 @contextlib.contextmanager
 def inside(image, command, folder=None):
-    """A program in the image (read-only, no /proc, no /dev), ``folder`` at its ``/mnt``."""
+    """A program in the image (read-only, no /proc), ``folder`` at its ``/mnt``."""
     lower = ":".join(str(path) for path in image.lowerdirs())
     script = f"mount -t overlay -o lowerdir={lower} overlay /media && "
+    script += "mount --bind /dev /media/dev && mount -t tmpfs tmpfs /media/tmp && "
     script += f"mount --bind {folder} /media/mnt && " if folder else ""
     script += 'exec chroot /media env --chdir=/mnt "$0" "$@"'
     with subprocess.Popen(
@@ -61,7 +73,7 @@ def serve(images):
     with contextlib.ExitStack() as stack:
 
         def start(name, **options):
-            command = find_service(name).server_command(options)
+            command = find_service(name).server_command(options) + MORE.get(name, [])
             command[command.index("--port") + 1] = "0"
             process = stack.enter_context(inside(images[name], command))
             return int(process.stdout.readline())
@@ -78,7 +90,7 @@ def test_a_built_image_is_complete(images, name, cache):
     assert image.architecture == platform.machine()
     made = {layer.created_by: "base" if layer.base else "app" for layer in image.layers}
     assert service.expected_layers().items() <= made.items()
-    assert image.config.exposed_ports == (f"{service.port}/tcp",)
+    assert image.config.exposed_ports == (f"{service.port}/{service.protocol}",)
     assert list(image.config.command) == service.server_command()[: len(image.config.command)]
 
 

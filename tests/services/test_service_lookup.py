@@ -13,7 +13,7 @@ from testbed.services import service as service_module
 from testbed.services.context import CLIENT_MODULES, TOP, OwnFile
 from testbed.services.service import Service, find_service, service_names
 
-NAMES = ["face-detection", "openface", "ram", "simple", "yolo"]
+NAMES = ["face-detection", "openface", "ram", "simple", "xonotic", "yolo"]
 
 
 def test_our_services_are_found_by_name():
@@ -31,7 +31,7 @@ def test_a_service_is_whole(name):
     assert next(iter(layers.values())) == "base"
     assert set(list(layers.values())[1:]) == {"app"}
     recipe = read_recipe(service.folder / "Dockerfile")
-    assert f"{service.port}/tcp" in str(recipe.instructions)
+    assert f"{service.port}/{service.protocol}" in str(recipe.instructions)
 
 
 @pytest.mark.parametrize("name", NAMES)

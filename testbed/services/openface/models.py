@@ -1,6 +1,7 @@
 """Where the networks come from."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.services.package import Package
@@ -23,7 +24,7 @@ FREE = Package(
 )
 
 
-def write_models(folder: Path, cache: Path, own: frozenset[str]) -> None:
+def write_models(folder: Path, cache: Path, own: Mapping[str, Path]) -> None:
     """Write what finds landmarks, and where the user has no network of their own, the ResNet.
 
     Raises

@@ -1,6 +1,7 @@
 """Where the networks come from."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.services.package import Package
@@ -36,7 +37,7 @@ TINY = Package(
 )
 
 
-def write_models(folder: Path, cache: Path, own: frozenset[str]) -> None:
+def write_models(folder: Path, cache: Path, own: Mapping[str, Path]) -> None:
     """Write the free files: description and class names for the user's weights, or all of tiny.
 
     Raises
