@@ -110,4 +110,4 @@ def judge(codec: LineCodec | FrameCodec, sequence: int, text: bytes) -> probe.An
         problem = codec.problem(sequence, said)
     except (ValueError, KeyError, TypeError) as error:
         return probe.Answer(-1, -1, problem=f"not an answer: {error!r}")
-    return probe.Answer(sequence, count, processing_s, problem)
+    return probe.Answer(sequence, count, processing_s, problem, said)

@@ -4,7 +4,9 @@ Standard library only: it lies beside `testbed.services.probe` on the user's hos
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 HEADER = (
     "sequence",
@@ -23,12 +25,16 @@ DATAGRAM_S = 5.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service said: -1 for a number it did not say, ``problem`` where it is wrong."""
+    """What a service said: -1 for a number it did not say, ``problem`` where it is wrong.
+
+    said : all of it, where it is to be kept.
+    """
 
     sequence: int
     count: int
     processing_s: float = NAN
     problem: str = ""
+    said: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

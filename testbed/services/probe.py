@@ -51,7 +51,13 @@ class Codec(Protocol):
 class Probe:
     """One connection, kept open, and the loop around it."""
 
-    def __init__(self, codec: Codec, options: argparse.Namespace, output: TextIO) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        options: argparse.Namespace,
+        output: TextIO,
+        answers: TextIO | None = None,
+    ) -> None:
         self.ledger = Ledger(datagrams=options.datagrams)
         self.stopping = False
         self.pausing = False
@@ -60,6 +66,7 @@ class Probe:
         self._options = options
         self._epoch_s = time.time() - time.monotonic()
         self._output = output
+        self._answers = answers
         self._rows = csv.writer(output, lineterminator="\n")
         self._rows.writerow(HEADER)
         self._flushed_s = -math.inf
@@ -145,6 +152,9 @@ class Probe:
             now_s = time.monotonic()
             for answer in self._codec.hear(content):
                 self._write(self.ledger.receive(answer, now_s))
+                if self._answers is not None and answer.said is not None:
+                    line = json.dumps({**answer.said, "sequence": answer.sequence})
+                    self._answers.write(line + "\n")
         self._flush()
 
     def _receive(self, connection: socket.socket) -> bytes:
@@ -192,11 +202,22 @@ class Probe:
     def _open(self, where: tuple[str, int]) -> socket.socket:
         if self._options.datagrams:
             connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            connection.connect(where)
+            try:
+                self._knock(connection, where)
+            except OSError:
+                connection.close()
+                raise
             return connection
         connection = socket.create_connection(where, timeout=1.0)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def _knock(self, connection: socket.socket, where: tuple[str, int]) -> None:
+        """Wait until anything answers: an empty line is no request, and is not counted."""
+        connection.connect(where)
+        connection.settimeout(1.0)
+        connection.send(b"\n")
+        connection.recv(1 << 16)
 
     def _lose_connection(self, error: OSError) -> None:
         if self._connection is not None:
@@ -225,6 +246,7 @@ def arguments(
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--interval-s", type=float, default=interval_s, help="between two requests")
     parser.add_argument("--output", type=Path, help="CSV file for a row per request")
+    parser.add_argument("--answers", type=Path, help="file for all that was said, a JSON per line")
     parser.add_argument("--requests", type=int, default=0, help="stop after so many; 0: never")
     parser.add_argument(
         "--most-outstanding",
@@ -239,8 +261,13 @@ def arguments(
 
 def run(codec: Codec, options: argparse.Namespace) -> int:
     """Run a client until SIGTERM or SIGINT; print the summary and return the exit code."""
-    with (options.output or Path("/dev/null")).open("w", encoding="utf-8", newline="") as output:
-        probe = Probe(codec, options, output)
+    with contextlib.ExitStack() as files:
+        rows = options.output or Path("/dev/null")
+        output = files.enter_context(rows.open("w", encoding="utf-8", newline=""))
+        answers = options.answers
+        if answers is not None:
+            answers = files.enter_context(answers.open("w", encoding="utf-8"))
+        probe = Probe(codec, options, output, answers)
 
         def stop(*_: object) -> None:
             probe.stopping = True

@@ -20,6 +20,7 @@ services:
   objects: {kind: yolo}
   memory: {kind: ram, options: {memory_mb: 60, rewrite_mb_per_s: 2, whole_every: 20}}
   match: {kind: xonotic}
+  mine: {kind: digest, options: {rounds: 3}}
 users:
   someone: {host: user, service: simple, trace: {source: sumo}}
 """

@@ -1,6 +1,10 @@
-"""All six services, each moved to and fro while its user goes on asking; every count exact."""
+"""All six services and one of the user's own, moved to and fro while their users go on asking."""
 
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from services_lab import SERVICES, SERVICES_NAME
@@ -13,12 +17,29 @@ from testbed.hosts.root import default_cache
 from testbed.migration.mover import Mover
 from testbed.scenario import read_scenario
 
+TEMPLATE = Path(__file__).resolve().parents[2] / "docs" / "template"
 INTERVALS_S = {"simple": 0.01, "faces": 0.1, "people": 0.3, "objects": 0.5, "memory": 0.05,
-               "match": 0.05}  # fmt: skip
+               "match": 0.05, "mine": 0.02}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def template(tmp_path_factory):
+    """The template of the documentation, installed as a user would, in a temporary folder."""
+    site = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source") / "mine"
+    shutil.copytree(TEMPLATE, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, source],
+        check=True,
+        capture_output=True,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        yield site
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, template):
     """A lab of its own: the images are large, and no other test needs them."""
     file = tmp_path_factory.mktemp("services") / "services.yml"
     file.write_text(SERVICES, encoding="utf-8")

@@ -62,6 +62,7 @@ def main() -> int:
     parser = probe.arguments(
         "Watch a match.", interval_s=0.1, most_outstanding=1000, datagrams=True
     )
+    parser.set_defaults(connect_s=120.0)  # a match takes some time to begin
     parser.add_argument("--bots", type=int, default=6)
     options = parser.parse_args()
     return probe.run(Match(options.bots), options)
