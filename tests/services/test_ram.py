@@ -36,6 +36,14 @@ def test_every_checksum_is_right_while_the_memory_changes(serve, use):
     assert all(0 < float(row["processing_s"]) < float(row["delay_s"]) for row in run.rows)
 
 
+def test_all_that_was_said_can_be_kept(serve, use, tmp_path):
+    port = serve("ram", *SMALL)
+    use("ram", port, *SMALL, "--requests", "3", "--answers", tmp_path / "answers")
+    kept = [json.loads(line) for line in (tmp_path / "answers").read_text().splitlines()]
+    assert [(one["sequence"], one["count"]) for one in kept] == [(1, 1), (2, 2), (3, 3)]
+    assert all({"written", "checksum", "processing_s"} <= one.keys() for one in kept)
+
+
 def test_memory_that_is_another_is_counted_wrong(serve, use):
     port = serve("ram", *SMALL, "--random-share", "0.5")
     run = use("ram", port, *SMALL, "--requests", "5")
