@@ -1,7 +1,7 @@
 """From the loose pieces a reader found to a connected `RoadMap`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -42,6 +42,16 @@ class Piece:
     street: str
     limit_mps: float
 
+    def reversed(self) -> "Piece":
+        """The same piece of road in the other direction."""
+        return replace(
+            self,
+            tail=self.head,
+            head=self.tail,
+            lat_deg=self.lat_deg[::-1],
+            lon_deg=self.lon_deg[::-1],
+        )
+
 
 @dataclass
 class Pieces:
@@ -53,12 +63,15 @@ class Pieces:
         In the source's order, which fixes the edges' indices.
     turns : set of (int, int), optional
         Allowed turns as pairs of indices into ``roads``; ``None`` allows every turn at a node.
+    forbidden : set of (int, int)
+        Turns that are not allowed although the roads meet, as pairs of indices into ``roads``.
     dropped : dict of str to int
         What the reader left out.
     """
 
     roads: list[Piece] = field(default_factory=list)
     turns: set[tuple[int, int]] | None = None
+    forbidden: set[tuple[int, int]] = field(default_factory=set)
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, what: str) -> None:
@@ -66,7 +79,7 @@ class Pieces:
         self.dropped[what] = self.dropped.get(what, 0) + 1
 
 
-def assemble(name: str, pieces: Pieces) -> RoadMap:
+def assemble(name: str, pieces: Pieces, mode: str = "driving") -> RoadMap:
     """Lay the pieces on a plane and keep the largest part that hangs together.
 
     Parts that hang together in one direction of travel at least (weakly connected) are kept, so
@@ -106,14 +119,9 @@ def assemble(name: str, pieces: Pieces) -> RoadMap:
     )
     x, y = projection.to_xy(lat, lon)
     node_x, node_y = _node_positions(tail, head, point_start, x, y)
-    turns = None
-    if pieces.turns is not None:
-        turns = [
-            (new_index[a], new_index[b])
-            for a, b in pieces.turns
-            if a in new_index and b in new_index
-        ]
-    follower_start, follower = _followers(tail, head, turns)
+    turns = None if pieces.turns is None else _renumbered(pieces.turns, new_index)
+    forbidden = _renumbered(pieces.forbidden, new_index)
+    follower_start, follower = _followers(tail, head, turns, forbidden)
     return RoadMap(
         name=name,
         projection=projection,
@@ -132,7 +140,14 @@ def assemble(name: str, pieces: Pieces) -> RoadMap:
         follower_start=follower_start,
         follower=follower,
         dropped=dropped,
+        mode=mode,
     )
+
+
+def _renumbered(
+    turns: Iterable[tuple[int, int]], new_index: dict[int, int]
+) -> set[tuple[int, int]]:
+    return {(new_index[a], new_index[b]) for a, b in turns if a in new_index and b in new_index}
 
 
 def _has_length(road: Piece) -> bool:
@@ -173,7 +188,10 @@ def _node_positions(
 
 
 def _followers(
-    tail: Ints, head: Ints, turns: Iterable[tuple[int, int]] | None
+    tail: Ints,
+    head: Ints,
+    turns: Iterable[tuple[int, int]] | None,
+    forbidden: set[tuple[int, int]],
 ) -> tuple[Ints, Ints]:
     """Compressed rows of the edges that may follow each edge, in ascending order."""
     count = len(tail)
@@ -186,5 +204,7 @@ def _followers(
         rows = [[] for _ in range(count)]
         for before, after in sorted(turns):
             rows[before].append(after)
+    for before in {before for before, _ in forbidden}:
+        rows[before] = [after for after in rows[before] if (before, after) not in forbidden]
     start = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int64)
     return start, np.array([edge for row in rows for edge in row], dtype=np.int64)

@@ -2,29 +2,16 @@
 
 Hidden state: which edge, and where on it. A fix lies a Gaussian distance off its road; between two
 fixes the driven distance differs from the straight one by an exponentially distributed amount.
+Beyond the paper: turns, turning round and slow roads cost something, and a drive faster than the
+limits allow is unlikely.
 """
 
-import itertools
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from testbed.roads.arrays import Floats
+from testbed.roads.compiled import Weights
+from testbed.roads.graph import U_TURN, RoadGraph, graph_of
 from testbed.roads.network import RoadMap
-from testbed.roads.routes import RouteFinder
-from testbed.roads.spatial import RoadIndex
-
-IMPOSSIBLE = -math.inf
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place on the road where the user may be; ``fit`` is its log emission probability."""
-
-    edge: int
-    offset_m: float
-    distance_m: float
-    fit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,126 +22,83 @@ class RoadModel:
     ----------
     roads : RoadMap
         The map.
-    sigma_m : float
-        Standard deviation of a fix's distance from its road, metres.
-    beta_m : float
-        Mean difference of driven and straight distance between fixes, metres.
+    sigma_m : float, optional
+        Standard deviation of a fix's noise on each axis, metres; ``None`` estimates it from the
+        trace itself.
     radius_m : float
-        How far from a fix roads are considered, metres.
+        How far from a fix roads are considered at least, metres; farther where the noise is more.
+    map_error_m : float
+        What the map's lines are off the lanes that one drives on, metres.
+    beta_m, beta_sigmas, beta_share : float
+        The mean difference of driven and straight distance between fixes is ``beta_m`` metres,
+        and ``beta_sigmas`` times the fixes' noise, and ``beta_share`` of the straight distance.
+    step_sigmas, least_step_m : float
+        Fixes count in the search when the user moved so many standard deviations, and metres.
+    unrest : float
+        Spectral density of the user's acceleration, m²/s³: how far noise may be smoothed out.
     top_speed_mps : float
         Nobody drives faster than this.
+    haste : float
+        What it costs to be as late again as the limits allow, as a negative log probability.
+    slack_betas : float
+        Routes are searched up to the straight distance and so many times its ``beta``.
+    radius_sigmas : float
+        Roads are considered up to so many standard deviations from a fix.
+    end_cost : float
+        What it costs a fix to lie beyond a road's end, as a negative log probability: it fits a
+        road that it lies beside better.
     most_candidates : int
         Edges considered per fix.
+    longest_gap_s : float
+        After so long without a fix nothing is known any more, seconds.
+    alike_m : float
+        Where more uncertainty than this is left of a fix, the errors of fixes in a row are alike,
+        and each counts less in probabilities, metres.
     """
 
     roads: RoadMap
-    sigma_m: float = 8.0
-    beta_m: float = 10.0
+    sigma_m: float | None = None
     radius_m: float = 50.0
+    map_error_m: float = 4.0
+    beta_m: float = 4.0
+    beta_sigmas: float = 0.75
+    beta_share: float = 0.1
+    step_sigmas: float = 3.0
+    least_step_m: float = 15.0
+    unrest: float = 4.0
     top_speed_mps: float = 60.0
-    most_candidates: int = 20
+    haste: float = 20.0
+    slack_betas: float = 14.0
+    radius_sigmas: float = 4.0
+    end_cost: float = 2.0
+    most_candidates: int = 32
+    longest_gap_s: float = 300.0
+    alike_m: float = 6.0
 
-    @cached_property
-    def _index(self) -> RoadIndex:
-        return RoadIndex(self.roads)
+    def temper(self, variance: float) -> float:
+        """Weight of one fix's evidence in probabilities, 0 to 1.
 
-    @cached_property
-    def routes(self) -> RouteFinder:
-        """Routes on the map, remembered between fixes."""
-        return RouteFinder(self.roads)
+        The exponent is fitted to drives with known truth (the reliability of ``probability``).
+        """
+        return float(min(1.0, (self.alike_m / variance**0.5) ** _ALIKE_POWER))
 
     @property
-    def step_m(self) -> float:
-        """Movement that tells something: twice the noise (Newson and Krumm, section 4.1)."""
-        return 2 * self.sigma_m
+    def graph(self) -> RoadGraph:
+        """The map as the kernels read it."""
+        return graph_of(self.roads)
 
-    def candidates(self, x_m: Floats, y_m: Floats) -> list[list[Candidate]]:
-        """Places on the road near each of K points, nearest first.
-
-        Parameters
-        ----------
-        x_m, y_m : numpy.ndarray, shape (K,)
-            Fixes on the map's plane, metres.
-        """
-        near = self._index.near(x_m, y_m, self.radius_m, self.most_candidates)
-        length_m = self.routes.length_m
-        places = [
-            Candidate(
-                edge,
-                offset,
-                distance,
-                -0.5 * (distance / self.sigma_m) ** 2
-                - (0.0 if _END_M < offset < length_m[edge] - _END_M else _END_COST),
-            )
-            for edge, offset, distance in zip(
-                near.edge.tolist(), near.offset_m.tolist(), near.distance_m.tolist(), strict=True
-            )
-        ]
-        start = near.start.tolist()
-        return [places[a:b] for a, b in itertools.pairwise(start)]
-
-    def transitions(
-        self, before: list[Candidate], after: list[Candidate], straight_m: float, elapsed_s: float
-    ) -> list[list[float]]:
-        """Log probability (up to a constant) of each step from ``before`` to ``after``.
-
-        Parameters
-        ----------
-        before, after : list of Candidate
-            Places at the two fixes.
-        straight_m : float
-            Distance between the fixes, metres.
-        elapsed_s : float
-            Time between the fixes, seconds.
-
-        Returns
-        -------
-        list of list of float
-            A row per place before, a column per place after; ``-inf`` where it cannot be.
-        """
-        longest_m = straight_m * _DETOUR + _SLACK_BETAS * self.beta_m
-        longest_m = min(longest_m, self.top_speed_mps * elapsed_s + 2 * self.step_m)
-        rows: list[list[float]] = []
-        for place in before:
-            to_end_m = self.routes.length_m[place.edge] - place.offset_m
-            reach = self.routes.reach(place.edge, max(0.0, longest_m - to_end_m)).to_tail_m
-            row: list[float] = []
-            for target in after:
-                driven_m = to_end_m + reach.get(target.edge, math.inf) + target.offset_m
-                if target.edge == place.edge:
-                    ahead_m = target.offset_m - place.offset_m
-                    if (
-                        ahead_m >= -_BACK_SIGMAS * self.sigma_m
-                    ):  # a little backwards is noise, not a loop
-                        driven_m = min(driven_m, ahead_m)
-                if driven_m > longest_m:
-                    row.append(IMPOSSIBLE)
-                else:
-                    row.append(-abs(driven_m - straight_m) / self.beta_m)
-            rows.append(row)
-        return rows
-
-    def driven(self, before: Candidate, after: Candidate) -> list[int]:
-        """Edges driven after the one of ``before``, up to and with the one of ``after``."""
-        if before.edge == after.edge and (
-            after.offset_m >= before.offset_m - _BACK_SIGMAS * self.sigma_m
-        ):
-            return []
-        bound_m = _STEP_BACK_M
-        while True:
-            reach = self.routes.reach(before.edge, bound_m)
-            if after.edge in reach.to_tail_m:
-                return reach.route(before.edge, after.edge)
-            bound_m *= 2
-            if bound_m > _FARTHEST_M:
-                return [after.edge]
+    @cached_property
+    def weights(self) -> Weights:
+        """The transition's parameters as the kernels read them."""
+        return Weights(
+            beta_m=self.beta_m,
+            beta_sigmas=self.beta_sigmas,
+            beta_share=self.beta_share,
+            slack_betas=self.slack_betas,
+            top_speed_mps=self.top_speed_mps,
+            u_turn=U_TURN,
+            haste=self.haste,
+        )
 
 
-_END_M = 0.01
-_END_COST = 1.0
-"""A fix beyond a road's end fits a road that it lies beside better, as a log probability."""
-_BACK_SIGMAS = 5.0
-_DETOUR = 2.0
-_SLACK_BETAS = 20.0
-_STEP_BACK_M = 300.0
-_FARTHEST_M = 100_000.0
+_ALIKE_POWER = 0.35

@@ -4,24 +4,18 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import osmium
 
 from testbed.errors import MapError
 from testbed.roads.assemble import Piece, Pieces
+from testbed.roads.modes import RULES, TravelMode, direction, usual_mps, why_left_out
+from testbed.roads.restrictions import Member, Restriction, forbid, understand
 
 BoxDeg = tuple[float, float, float, float]
 """West, south, east, north."""
-
-USUAL_KMH: dict[str, float] = {
-    "motorway": 100, "motorway_link": 60, "trunk": 80, "trunk_link": 50, "primary": 60,
-    "primary_link": 40, "secondary": 50, "secondary_link": 40, "tertiary": 40,
-    "tertiary_link": 30, "unclassified": 40, "residential": 30, "living_street": 15,
-    "service": 20, "road": 40, "track": 20, "access_ramp": 30, "busway": 40, "bus_guideway": 40,
-}  # fmt: skip
-"""Road classes a wheeled user may drive on, and the speed usual there where none is tagged."""
 
 _NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(mph|km/h|kmh)?\s*$")
 _KMH = 1 / 3.6
@@ -40,7 +34,16 @@ class _Way:
     direction: int
 
 
-def read_osm(path: Path, box: BoxDeg | None = None) -> Pieces:
+@dataclass
+class _Found:
+    """What one pass over a file brings."""
+
+    pieces: Pieces = field(default_factory=Pieces)
+    ways: list[_Way] = field(default_factory=list)
+    restrictions: list[Restriction] = field(default_factory=list)
+
+
+def read_osm(path: Path, box: BoxDeg | None = None, mode: TravelMode = "driving") -> Pieces:
     """Read the roads of an OSM file, split where ways share a node.
 
     Parameters
@@ -49,56 +52,71 @@ def read_osm(path: Path, box: BoxDeg | None = None) -> Pieces:
         An OSM file in any format that osmium reads.
     box : tuple, optional
         West, south, east, north in degrees; pieces with both ends inside are kept.
+    mode : {"driving", "cycling", "walking"}
+        Whose roads (see `testbed.roads.modes`).
 
     Raises
     ------
     MapError
         If the file is not OSM data or is broken.
     """
-    pieces = Pieces()
+    found = _Found()
     try:
-        ways = list(_ways(path, box, pieces))
+        _read(path, box, mode, found)
     except (RuntimeError, ValueError) as error:
         raise MapError(
             f"{path}: cannot be read as OpenStreetMap data ({error}). Is it whole, and does its "
             "name end in .osm, .osm.gz, .osm.bz2 or .pbf as its content does?"
         ) from error
-    used = Counter(node for way in ways for node, _, _ in way.nodes)
-    for way in ways:
+    pieces = found.pieces
+    used = Counter(node for way in found.ways for node, _, _ in way.nodes)
+    for way in found.ways:
         for run in _between_junctions(way, used):
             if way.direction >= 0:
                 pieces.roads.append(_piece(way, run))
             if way.direction <= 0:
                 pieces.roads.append(_piece(way, run[::-1]))
+    forbid(pieces, found.restrictions)
     return pieces
 
 
-def _ways(path: Path, box: BoxDeg | None, pieces: Pieces) -> Iterator[_Way]:
-    for entity in osmium.FileProcessor(str(path)).with_locations():
-        if not isinstance(entity, osmium.osm.Way):
-            continue
-        tags = entity.tags
-        road_class = tags.get("highway")
-        if road_class is None:
-            continue
-        if road_class not in USUAL_KMH:
-            pieces.drop(f"highway={road_class}")
-        elif tags.get("area") == "yes":
-            pieces.drop("areas")
-        elif "no" in (tags.get("motor_vehicle"), tags.get("access")):
-            pieces.drop("closed to vehicles")
-        else:
-            nodes = [(n.ref, n.lat, n.lon) for n in entity.nodes if n.location.valid()]
-            nodes = [n for n, _ in itertools.groupby(nodes)]
-            for run in _inside(nodes, box):
-                yield _Way(
-                    way_id=str(entity.id),
-                    nodes=tuple(run),
-                    road_class=road_class,
-                    street=tags.get("name") or "",
-                    limit_mps=_limit_mps(tags.get("maxspeed"), road_class),
-                    direction=_direction(tags.get("oneway"), tags.get("junction"), road_class),
-                )
+def _read(path: Path, box: BoxDeg | None, mode: TravelMode, found: _Found) -> None:
+    turns = [key for tag in RULES[mode].restriction for key in (tag, f"{tag}:conditional")]
+    roads_and_turns = osmium.filter.KeyFilter("highway", *turns)
+    for entity in osmium.FileProcessor(str(path)).with_locations().with_filter(roads_and_turns):
+        tags = {tag.k: tag.v for tag in entity.tags}
+        if isinstance(entity, osmium.osm.Way) and "highway" in tags:
+            found.ways.extend(_ways(entity, tags, box, mode, found.pieces))
+        elif isinstance(entity, osmium.osm.Relation) and tags.get("type") == "restriction":
+            members = [Member(m.role, m.type, m.ref) for m in entity.members]
+            restriction = understand(tags, members, mode, found.pieces)
+            if restriction is not None:
+                found.restrictions.append(restriction)
+
+
+def _ways(
+    entity: osmium.osm.Way,
+    tags: dict[str, str],
+    box: BoxDeg | None,
+    mode: TravelMode,
+    pieces: Pieces,
+) -> Iterator[_Way]:
+    """The parts of one OSM way that lie in the box, or nothing where it is left out."""
+    reason = why_left_out(tags, mode)
+    if reason is not None:
+        pieces.drop(reason)
+        return
+    nodes = [(n.ref, n.lat, n.lon) for n in entity.nodes if n.location.valid()]
+    nodes = [n for n, _ in itertools.groupby(nodes)]
+    for run in _inside(nodes, box):
+        yield _Way(
+            way_id=str(entity.id),
+            nodes=tuple(run),
+            road_class=tags["highway"],
+            street=tags.get("name", ""),
+            limit_mps=limit_mps(tags.get("maxspeed"), tags["highway"], mode),
+            direction=direction(tags, mode),
+        )
 
 
 def _inside(
@@ -118,24 +136,14 @@ def _inside(
             yield run
 
 
-def _direction(oneway: str | None, junction: str | None, road_class: str) -> int:
-    """OSM's rules: an explicit tag counts, roundabouts and motorways are one-way without one."""
-    if oneway in {"yes", "true", "1"}:
-        return 1
-    if oneway in {"-1", "reverse"}:
-        return -1
-    if oneway is None and (
-        junction in {"roundabout", "circular"} or road_class in {"motorway", "motorway_link"}
-    ):
-        return 1
-    return 0
-
-
-def _limit_mps(maxspeed: str | None, road_class: str) -> float:
+def limit_mps(maxspeed: str | None, road_class: str, mode: TravelMode) -> float:
+    """The tagged speed where it counts for the mode and can be read, else the usual one."""
+    usual = usual_mps(road_class, mode)
     match = _NUMBER.match(maxspeed or "")
     if match is None or float(match[1]) == 0:
-        return USUAL_KMH[road_class] * _KMH
-    return float(match[1]) * (_MPH if match[2] == "mph" else _KMH)
+        return usual
+    tagged = float(match[1]) * (_MPH if match[2] == "mph" else _KMH)
+    return tagged if RULES[mode].obeys_maxspeed else min(usual, tagged)
 
 
 def _between_junctions(

@@ -8,9 +8,8 @@ import sumolib
 
 from testbed.errors import DataNotFoundError, MapError
 from testbed.roads.assemble import Piece, Pieces
+from testbed.roads.modes import RULES, TravelMode, usual_mps
 from testbed.roads.osm import BoxDeg
-
-VEHICLE_CLASS = "passenger"
 
 
 def berlin_net() -> Path:
@@ -37,11 +36,12 @@ def berlin_net() -> Path:
     return path
 
 
-def read_sumo_net(path: Path, box: BoxDeg | None = None) -> Pieces:
-    """Read the edges that cars may use, and the turns between them.
+def read_sumo_net(path: Path, box: BoxDeg | None = None, mode: TravelMode = "driving") -> Pieces:
+    """Read the edges that cars (bicycles, pedestrians) may use, and the turns between them.
 
     An edge's polyline runs from junction to junction: SUMO cuts its shapes off at the junctions'
-    borders, here both nodes are put back on.
+    borders, here both nodes are put back on. Pedestrians may use an edge in either direction and
+    turn everywhere.
 
     Raises
     ------
@@ -59,11 +59,12 @@ def read_sumo_net(path: Path, box: BoxDeg | None = None) -> Pieces:
             f"{path}: has no geographic projection, so positions in degrees cannot be placed on "
             "it. Build it with `netconvert --osm-files ... --proj.utm`"
         )
+    vehicle_class = RULES[mode].sumo_class
     pieces = Pieces(turns=set())
     index: dict[str, int] = {}
     for edge in net.getEdges(withInternal=False):
-        if not edge.allows(VEHICLE_CLASS):
-            pieces.drop(f"edges closed to {VEHICLE_CLASS} cars")
+        if not edge.allows(vehicle_class):
+            pieces.drop(f"edges closed to SUMO's class {vehicle_class}")
             continue
         lonlat = [net.convertXY2LonLat(x, y) for x, y in edge.getShape(includeJunctions=True)]
         if box is not None and not _inside(lonlat, box):
@@ -79,28 +80,40 @@ def read_sumo_net(path: Path, box: BoxDeg | None = None) -> Pieces:
                 lon_deg=tuple(lon for lon, _ in lonlat),
                 road_class=edge.getType().removeprefix("highway.").split("|")[0],
                 street=edge.getName() or "",
-                limit_mps=edge.getSpeed(),
+                limit_mps=_limit_mps(edge.getSpeed(), mode),
             )
         )
-    pieces.turns = _turns(net, index)
+    if mode == "walking":
+        pieces.turns = None
+        pieces.roads += [
+            road.reversed() for road in pieces.roads if _other_way(road.edge_id) not in index
+        ]
+    else:
+        pieces.turns = _turns(net, index, vehicle_class)
     return pieces
 
 
-def _turns(net: Any, index: dict[str, int]) -> set[tuple[int, int]]:
+def _limit_mps(lane_mps: float, mode: TravelMode) -> float:
+    """What the net says for cars; SUMO does not know how fast others are there."""
+    return float(lane_mps) if mode == "driving" else min(float(lane_mps), usual_mps("road", mode))
+
+
+def _other_way(name: str) -> str:
+    """SUMO's name for the same street in the other direction."""
+    return name.removeprefix("-") if name.startswith("-") else f"-{name}"
+
+
+def _turns(net: Any, index: dict[str, int], vehicle_class: str) -> set[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     for name, before in index.items():
         for target, connections in net.getEdge(name).getOutgoing().items():
             after = index.get(target.getID())
-            if after is not None and any(_for_cars(c) for c in connections):
+            if after is not None and any(
+                c.getFromLane().allows(vehicle_class) and c.getToLane().allows(vehicle_class)
+                for c in connections
+            ):
                 found.add((before, after))
     return found
-
-
-def _for_cars(connection: Any) -> bool:
-    return bool(
-        connection.getFromLane().allows(VEHICLE_CLASS)
-        and connection.getToLane().allows(VEHICLE_CLASS)
-    )
 
 
 def _inside(lonlat: list[tuple[float, float]], box: BoxDeg) -> bool:

@@ -114,17 +114,6 @@ def test_cell_at_an_offset_is_the_one_of_its_stretch(berlin):
         assert coverage.cell_at(edge, -1.0) == coverage.stretches(edge)[0].cell
 
 
-def test_a_short_stretch_is_one_between_two_longer_ones(berlin):
-    coverage = nearest_coverage(berlin, hexagonal_cells(berlin, 150.0))
-    short = coverage.short_stretches(40.0)
-    assert short
-    for stretch in short:
-        assert stretch.length_m < 40.0
-        neighbours = coverage.stretches(stretch.edge)
-        assert neighbours[0] != stretch != neighbours[-1]
-    assert coverage.short_stretches(0.0) == []
-
-
 @pytest.mark.parametrize("separation_m", [0.0, -5.0, 0.1, float("nan")])
 def test_a_separation_that_makes_no_sense_is_refused(berlin, separation_m):
     with pytest.raises(MapError, match="separation"):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from testbed.cli import movement
 from testbed.errors import TestbedError, UnsupportedMachineError
 
 app = typer.Typer(
@@ -17,11 +18,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 lab_app = typer.Typer(help="The hosts of a scenario, without an experiment.", no_args_is_help=True)
+app.command()(movement.match)
+app.command()(movement.predict)
+app.add_typer(movement.data_app, name="data")
 app.add_typer(lab_app, name="lab")
 
 CANNOT = 2
 """Exit status where this machine cannot do what is asked; nothing was changed then."""
-DEMO = Path(__file__).parent.parent / "data" / "scenarios" / "berlin.yml"
+DEMO = Path(__file__).parents[2] / "data" / "scenarios" / "berlin.yml"
 
 ScenarioPath = Annotated[Path, typer.Argument(help="A scenario file (YAML).")]
 LabName = Annotated[str, typer.Option("--name", help="Name of the lab.")]
@@ -150,9 +154,5 @@ def main() -> None:
             typer.echo(log, err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("testbed: interrupted; the lab was taken down", err=True)
+        typer.echo("testbed: interrupted; nothing half done was left", err=True)
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,71 +1,47 @@
 """GeoLife 1.3: GPS tracks of real people, with the modes they wrote down.
 
-``Data/NNN/Trajectory/*.plt`` hold one track each (six header lines, then latitude, longitude, 0,
-altitude in feet, days, date and time, in GMT); ``Data/NNN/labels.txt`` says when which mode was
-used, in GMT as well. The data set is for non-commercial use only and is never part of the testbed.
+``Data/NNN/Trajectory/*.plt`` hold one track each (see `testbed.mobility.geolife.plt`), and
+``Data/NNN/labels.txt`` says when which mode was used (see `testbed.mobility.geolife.labels`). The
+data set is for non-commercial use only and is never part of the testbed.
 
-Rules for what is left out of a track, all counted in the report: malformed lines; fixes whose time
-does not grow; single fixes so far off that neither the way there nor back is possible (spikes).
-Where a jump remains the track is cut and the longest piece in time kept.
+This module finds the data set and takes one segment of one user out of it; where a jump remains
+a track is cut. `testbed.mobility.geolife.dataset` reads all of it.
 """
 
+import dataclasses
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from testbed.errors import DataNotFoundError, TraceError
+from testbed.mobility.geolife.labels import Label, flights, label_numbers, parse_labels, read_labels
+from testbed.mobility.geolife.plt import Plt, Rules, clean, parse_plts, read_plt, speed_limit
 from testbed.mobility.report import TraceReport
-from testbed.mobility.trace import Floats, Trace, distances_m, make_trace
+from testbed.mobility.trace import Flags, Floats, Trace, distances_m, make_trace
+
+__all__ = [
+    "BoxDeg",
+    "Segment",
+    "find_geolife",
+    "read_labels",
+    "read_plt",
+    "read_track",
+    "segments",
+    "user_folders",
+]
 
 BoxDeg = tuple[float, float, float, float]
 """West, south, east, north."""
 
-HEADER_LINES = 6
-TOP_SPEED_MPS = 100.0
-"""Faster than any vehicle that GeoLife labels, apart from aeroplanes."""
 LONG_GAP_S = 30.0
 INSIDE_SHARE = 0.99
-_FIELDS = 7
-_LABEL_FIELDS = 3
+IMPORTED = "geolife-1.3"
+"""Folder that `testbed data geolife` makes."""
+_BELOW = (f"{IMPORTED}/Data", "geolife/Data", "Geolife Trajectories 1.3/Data", "Data", ".")
 _FEWEST_FIXES = 10
-
-
-@dataclass(frozen=True)
-class Label:
-    """One line of ``labels.txt``: seconds since 1970 (GMT), and the mode."""
-
-    begin_s: float
-    end_s: float
-    mode: str
-
-
-@dataclass(frozen=True)
-class Plt:
-    """The usable fixes of one ``.plt`` file, and what was wrong with the others."""
-
-    path: Path
-    epoch_s: Floats
-    lat_deg: Floats
-    lon_deg: Floats
-    dropped: dict[str, int]
-    problems: tuple[str, ...]
-
-    def part(self, begin: int, end: int) -> "Plt":
-        """The fixes ``begin:end``."""
-        here = slice(begin, end)
-        return Plt(
-            self.path,
-            self.epoch_s[here],
-            self.lat_deg[here],
-            self.lon_deg[here],
-            self.dropped,
-            self.problems,
-        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +70,7 @@ def find_geolife(data_paths: Iterable[Path]) -> Path:
     """
     tried: list[Path] = []
     for folder in map(Path, data_paths):
-        for below in ("geolife/Data", "Geolife Trajectories 1.3/Data", "Data", "."):
+        for below in _BELOW:
             path = folder / below
             tried.append(path)
             if path.is_dir() and any(path.glob("[0-9][0-9][0-9]/Trajectory")):
@@ -106,108 +82,31 @@ def find_geolife(data_paths: Iterable[Path]) -> Path:
     )
 
 
-def read_plt(path: Path) -> Plt:
-    """Read one track.
+def user_folders(folder: Path) -> dict[str, Path]:
+    """Folders of the users in any part of GeoLife, by name and in order.
+
+    Parameters
+    ----------
+    folder : Path
+        The data set as unpacked, its ``Data``, one user's folder or its ``Trajectory``.
 
     Raises
     ------
     DataNotFoundError
-        If there is no such file.
-    TraceError
-        If no usable fix is in it.
+        If there are no tracks in such a place.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError as error:
-        raise DataNotFoundError(f"{path}: there is no such GeoLife track") from error
-    problems: list[str] = []
-    rows: list[tuple[float, float, float]] = []
-    dropped: dict[str, int] = {}
-    for number, line in enumerate(lines[HEADER_LINES:], start=HEADER_LINES + 1):
-        if not line.strip():
-            continue
-        try:
-            row = _fix(line)
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-            continue
-        if rows and row[0] <= rows[-1][0]:
-            rule = "duplicate time" if row[0] == rows[-1][0] else "time goes back"
-            dropped[rule] = dropped.get(rule, 0) + 1
-            continue
-        rows.append(row)
-    if problems:
-        dropped["malformed lines"] = len(problems)
-    if not rows:
-        raise TraceError(
-            f"{path}: holds no usable fix ({len(lines)} lines, {len(problems)} malformed). "
-            f"{problems[0] if problems else 'Is it a GeoLife .plt file?'}"
-        )
-    time, lat, lon = np.array(rows).T
-    good = ~_spikes(time, lat, lon)
-    if not good.all():
-        dropped["spikes"] = int((~good).sum())
-    return Plt(path, time[good], lat[good], lon[good], dropped, tuple(problems))
-
-
-def _fix(line: str) -> tuple[float, float, float]:
-    fields = line.split(",")
-    if len(fields) != _FIELDS:
-        raise ValueError(f"{len(fields)} fields instead of {_FIELDS}: {line[:60]!r}")
-    try:
-        lat, lon = float(fields[0]), float(fields[1])
-        time = datetime.fromisoformat(f"{fields[5]}T{fields[6].strip()}").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise ValueError(f"not a fix ({error}): {line[:60]!r}") from error
-    if not (math.fabs(lat) <= 90 and math.fabs(lon) <= 180):  # noqa: PLR2004
-        raise ValueError(f"latitude {lat}, longitude {lon} is not a place on earth")
-    return time.timestamp(), lat, lon
-
-
-def _spikes(time: Floats, lat: Floats, lon: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Inner fixes that cannot be reached nor left, though their neighbours fit together."""
-    spike = np.zeros(len(time), dtype=bool)
-    if len(time) < 3:  # noqa: PLR2004 - a spike has two neighbours
-        return spike
-    fast = distances_m(lat, lon) > TOP_SPEED_MPS * np.diff(time)
-    even = distances_m(lat[::2], lon[::2]), distances_m(lat[1::2], lon[1::2])
-    over = np.empty(len(time) - 2)
-    over[::2], over[1::2] = even[0][: len(over[::2])], even[1][: len(over[1::2])]
-    fits = over <= TOP_SPEED_MPS * (time[2:] - time[:-2])
-    spike[1:-1] = fast[:-1] & fast[1:] & fits
-    return spike
-
-
-def read_labels(path: Path) -> list[Label]:
-    """Read a user's ``labels.txt``; without such a file the list is empty.
-
-    Raises
-    ------
-    TraceError
-        If a line cannot be read, with file and line.
-    """
-    if not path.is_file():
-        return []
-    found: list[Label] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.split("\t")]
-        try:
-            if len(fields) != _LABEL_FIELDS:
-                raise ValueError(f"{len(fields)} fields instead of {_LABEL_FIELDS}")  # noqa: TRY301
-            begin, end = (
-                datetime.strptime(text, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
-                for text in fields[:2]
-            )
-        except ValueError as error:
-            raise TraceError(
-                f"{path}:{number}: not a label ({error}): {line[:60]!r}. A label is start, end "
-                "and mode, with tabs between them"
-            ) from error
-        found.append(Label(begin, end, fields[2]))
-    return found
+    if folder.name == "Trajectory" and any(folder.glob("*.plt")):
+        return {folder.resolve().parent.name: folder.parent}
+    if (folder / "Trajectory").is_dir():
+        return {folder.resolve().name: folder}
+    for below in _BELOW:
+        found = sorted(path.parent for path in (folder / below).glob("*/Trajectory"))
+        if found:
+            return {path.name: path for path in found}
+    raise DataNotFoundError(
+        f"{folder}: no GeoLife tracks; looked for Data/NNN/Trajectory/*.plt, "
+        "NNN/Trajectory/*.plt and Trajectory/*.plt there"
+    )
 
 
 def segments(geolife: Path, user: str, *, file: str | None = None) -> Iterator[Segment]:
@@ -226,6 +125,8 @@ def segments(geolife: Path, user: str, *, file: str | None = None) -> Iterator[S
     ------
     DataNotFoundError
         If there is no such user or file.
+    TraceError
+        If ``file`` holds no usable fix.
     """
     folder = geolife / user
     if not folder.is_dir():
@@ -233,30 +134,34 @@ def segments(geolife: Path, user: str, *, file: str | None = None) -> Iterator[S
         raise DataNotFoundError(
             f"{folder}: GeoLife user {user!r} is not here; there are {', '.join(there)}"
         )
-    labels = read_labels(folder / "labels.txt")
-    names = [file] if file else sorted(p.stem for p in (folder / "Trajectory").glob("*.plt"))
-    for name in names:
-        track = read_plt(folder / "Trajectory" / f"{name}.plt")
-        for part in _without_jumps(track):
+    labels, problems = parse_labels(folder / "labels.txt")
+    paths = sorted((folder / "Trajectory").glob("*.plt"))
+    if file:
+        paths = [folder / "Trajectory" / f"{file}.plt"]
+        read_plt(paths[0])  # a track asked for by name must be there and hold a fix
+    for raw in parse_plts(paths):
+        name = raw.path.stem
+        track = clean(raw, flights=flights(labels))
+        track = dataclasses.replace(track, problems=(*track.problems, *problems))
+        for part in _without_jumps(track, labels):
             for mode, begin, end in _modes(part.epoch_s, labels):
                 here = part.part(begin, end)
                 moved_m = float(distances_m(here.lat_deg, here.lon_deg).sum())
                 yield Segment(user, name, mode, here, moved_m)
 
 
-def _without_jumps(track: Plt) -> Iterator[Plt]:
+def _without_jumps(track: Plt, labels: list[Label]) -> Iterator[Plt]:
+    limit_mps = speed_limit(track.epoch_s, Rules(), flights(labels))
     moved_m = distances_m(track.lat_deg, track.lon_deg)
-    cuts = np.flatnonzero(moved_m > TOP_SPEED_MPS * np.diff(track.epoch_s)) + 1
+    cuts = np.flatnonzero(moved_m > limit_mps * np.diff(track.epoch_s)) + 1
     ends = [0, *cuts.tolist(), len(track.epoch_s)]
     for begin, end in itertools.pairwise(ends):
         yield track.part(begin, end)
 
 
 def _modes(time: Floats, labels: list[Label]) -> Iterator[tuple[str, int, int]]:
-    """Runs of fixes with the same label; the later of two overlapping labels counts."""
-    which = np.full(len(time), -1)
-    for number, label in enumerate(labels):
-        which[(time >= label.begin_s) & (time <= label.end_s)] = number
+    """Runs of fixes with the same label."""
+    which = label_numbers(time, labels)
     ends = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(time)]
     for begin, end in itertools.pairwise(ends):
         if end > begin:
@@ -342,13 +247,11 @@ def _whole(found: list[Segment]) -> Iterator[Segment]:
         last = joined[-1] if joined else None
         if last is not None and last.file == segment.file and _adjoin(last.fixes, segment.fixes):
             here, there = last.fixes, segment.fixes
-            both = Plt(
-                here.path,
-                np.concatenate((here.epoch_s, there.epoch_s)),
-                np.concatenate((here.lat_deg, there.lat_deg)),
-                np.concatenate((here.lon_deg, there.lon_deg)),
-                here.dropped,
-                here.problems,
+            both = dataclasses.replace(
+                here,
+                epoch_s=np.concatenate((here.epoch_s, there.epoch_s)),
+                lat_deg=np.concatenate((here.lat_deg, there.lat_deg)),
+                lon_deg=np.concatenate((here.lon_deg, there.lon_deg)),
             )
             moved_m = float(distances_m(both.lat_deg, both.lon_deg).sum())
             modes = "+".join(dict.fromkeys(m for m in (*last.mode.split("+"), segment.mode) if m))
@@ -363,10 +266,10 @@ def _adjoin(here: Plt, there: Plt) -> bool:
         np.array([here.lat_deg[-1], there.lat_deg[0]]),
         np.array([here.lon_deg[-1], there.lon_deg[0]]),
     )
-    return bool(ends[0] <= TOP_SPEED_MPS * (there.epoch_s[0] - here.epoch_s[-1]))
+    return bool(ends[0] <= Rules().top_speed_mps * (there.epoch_s[0] - here.epoch_s[-1]))
 
 
-def _inside(fixes: Plt, box: BoxDeg | None) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _inside(fixes: Plt, box: BoxDeg | None) -> Flags:
     if box is None:
         return np.ones(len(fixes.epoch_s), dtype=bool)
     west, south, east, north = box
