@@ -33,6 +33,7 @@ from testbed.experiment.prepare import (
 )
 from testbed.experiment.progress import Steps
 from testbed.experiment.steering import Steering
+from testbed.hosts.plan import check_lab_name
 from testbed.hosts.root import default_cache
 from testbed.images.image import Image
 from testbed.migration.mover import Mover, Outcome, Stop
@@ -88,6 +89,7 @@ class ServiceTrials:
         name: str = "trials",
         quiet: bool = False,
     ) -> None:
+        check_lab_name(name)
         self._scenario = Scenario.model_validate(_scenario(services))
         self._name, self._quiet = name, quiet
         self._stack = ExitStack()
