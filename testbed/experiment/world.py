@@ -17,7 +17,7 @@ from testbed.prediction.predictor import Predictor, make_predictor
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage, nearest_coverage
 from testbed.roads.layout import cells_of, map_of, tiers_of
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
 from testbed.roads.tiers import Tiers
 from testbed.scenario import Scenario

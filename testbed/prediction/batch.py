@@ -14,8 +14,8 @@ from testbed.prediction.predictor import Candidate, MovementState, Predictor, ma
 from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
 
 COLUMNS = ("time_s", "user", "lat_deg", "lon_deg")
