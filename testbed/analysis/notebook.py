@@ -229,7 +229,8 @@ def _write_html(executed: Path) -> Path:
     content = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
     content.metadata.pop("widgets", None)
     for cell in content.cells:  # a progress bar is a widget that has no picture
-        cell["outputs"] = [o for o in cell.get("outputs", []) if not _is_bare_widget(o)]
+        if cell.cell_type == "code":
+            cell["outputs"] = [o for o in cell["outputs"] if not _is_bare_widget(o)]
     page, _ = exporter.from_notebook_node(content)
     path = executed.with_suffix(".html")
     path.write_text(page, encoding="utf-8")
