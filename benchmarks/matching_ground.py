@@ -11,7 +11,7 @@ from matching_truth import LONG_M, SHORT_M, Fixes, Truth, made_drives, receive, 
 
 from testbed.roads.load import BERLIN, load_road_map
 from testbed.roads.network import RoadMap
-from testbed.roads.sumonet import berlin_net
+from testbed.roads.sources.sumonet import berlin_net
 
 STEPS_S = (1, 10, 30, 60)
 NOISES_M = (5.0, 10.0, 30.0)

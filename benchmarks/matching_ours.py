@@ -11,10 +11,10 @@ from matching_measure import NO_EDGE, Answer, Part
 from matching_truth import Fixes
 
 from testbed.roads.arrays import Floats
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.offline import MatchedTrace, match_trace
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
-from testbed.roads.viterbi import MatchedTrace, match_trace
 
 REACH_SIGMAS = 4.0
 

@@ -45,11 +45,12 @@ WITHOUT_HISTORY = ("map-based", "constant-velocity", "regression", "rssi", "near
 NOTES = """\
 Per cent of handoffs whose target was named first (top-1) or among three (top-3), so many seconds
 before. Brier: all sites and staying, every 10 s; 0 is perfect. ECE: expected calibration error of
-the best candidate where its probability is at least 5 %, 10 bins; floor: what it would be on
-average if every probability were exact. false: share of sites named with at least 50 % that were
-not entered in time. lead: median seconds for which a handoff's target was named with at least 50 %
-without a break (within 60 s, asked every 10 s). markov and turns seen: with the history of the
-training users or seeds; all others without history."""
+the best candidate where its probability is at least 5 %, 10 bins; all: the same over all states
+with a candidate, however unlikely; floor: what ECE would be on average if every probability were
+exact. false: share of sites named with at least 50 % that were not entered in time. lead: median
+seconds for which a handoff's target was named with at least 50 % without a break (within 60 s,
+asked every 10 s). markov and turns seen: with the history of the training users or seeds; all
+others without history."""
 
 
 def data_folder() -> Path:
@@ -103,6 +104,7 @@ def table(scores: Mapping[str, Scores], modes: Sequence[str]) -> str:
                 f"{result.handoffs:,}",
                 *(f"{share:.1%}" for share in (result.top1, result.top3)),
                 *(_number(v) for v in (result.mean_brier, result.calibration_error)),
+                _number(result.calibration_error_of_all),
                 _number(result.calibration_floor),
                 "-" if math.isnan(result.false_alarms) else f"{result.false_alarms:.0%}",
                 f"{result.lead:.0f} s" if result.lead_s else "",
@@ -115,6 +117,7 @@ def table(scores: Mapping[str, Scores], modes: Sequence[str]) -> str:
         "top-3",
         "Brier",
         "ECE",
+        "all",
         "floor",
         "false",
         "lead",
@@ -184,6 +187,7 @@ def json_rows(
             for more, value, unit in (
                 ("target among the first three", result.top3, "share"),
                 ("Brier score", result.mean_brier, "score"),
+                ("calibration error over all states", result.calibration_error_of_all, "share"),
                 ("calibration error by chance alone", result.calibration_floor, "share"),
                 ("false alarms", result.false_alarms, "share"),
                 ("lead time, median", result.lead, "s"),

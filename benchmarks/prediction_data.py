@@ -28,11 +28,11 @@ from testbed.prediction.predictor import MovementState
 from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells, hexagonal_cells
 from testbed.roads.coverage import Coverage, nearest_coverage
-from testbed.roads.hmm import RoadModel
 from testbed.roads.load import load_road_map
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
-from testbed.roads.sumonet import berlin_net
+from testbed.roads.sources.sumonet import berlin_net
 
 BEIJING = "osm/beijing-central-2013.osm.pbf"
 SEPARATION_M = 500.0
@@ -167,7 +167,7 @@ def _digest(*parts: object) -> str:
     """Names a kept file: changes with the matcher's and the reader's source, and with ``parts``."""
     digest = hashlib.sha256(repr((_LAYOUT, *parts)).encode())
     folder = Path(testbed.roads.__file__).parent
-    for source in sorted(folder.glob("*.py")):
+    for source in sorted(folder.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

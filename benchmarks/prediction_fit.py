@@ -26,8 +26,8 @@ from tqdm import tqdm
 from testbed.hosts.root import default_cache
 from testbed.prediction.calibration import Calibration
 from testbed.prediction.turns import TurnModel, TurnWeights
-from testbed.roads.hmm import RoadModel
-from testbed.roads.viterbi import match_trace
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.offline import match_trace
 
 DRIVEN = {"car", "taxi", "bus", SUMO}
 WEIGHTS = ("spread_deg", "sharp", "u_turn", "class_step", "same_street", "driven_before")

@@ -75,9 +75,9 @@ class Score:
         """Median seconds for which a handoff's target was named first without a break."""
         return float(np.median(self.lead_s)) if self.lead_s else math.nan
 
-    def reliability(self) -> list[tuple[float, float, int]]:
+    def reliability(self, least: float = SHOWN) -> list[tuple[float, float, int]]:
         """Mean probability, share that came true and number of states, in equal-width bins."""
-        rows = np.array([(p, hit) for p, hit in self.named if p >= SHOWN])
+        rows = np.array([(p, hit) for p, hit in self.named if p >= least])
         if not len(rows):
             return []
         which = np.minimum((rows[:, 0] * BINS).astype(int), BINS - 1)
@@ -102,9 +102,17 @@ class Score:
     @property
     def calibration_error(self) -> float:
         """Expected calibration error of the best candidate, where there is one worth naming."""
-        rows = self.reliability()
-        total = sum(n for _, _, n in rows)
-        return sum(n * abs(p - true) for p, true, n in rows) / total if total else math.nan
+        return _expected_error(self.reliability())
+
+    @property
+    def calibration_error_of_all(self) -> float:
+        """The same over all states with a candidate, however unlikely: flattered by easy ones."""
+        return _expected_error(self.reliability(0.0))
+
+
+def _expected_error(rows: list[tuple[float, float, int]]) -> float:
+    total = sum(n for _, _, n in rows)
+    return sum(n * abs(p - true) for p, true, n in rows) / total if total else math.nan
 
 
 Scores = dict[tuple[str, float], Score]

@@ -32,6 +32,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "bytes": bytes_figure,
 }
 KERNEL = "testbed"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 STATIC = Config(
     NbConvertBase={
         "display_data_priority": [
@@ -227,7 +228,15 @@ def _write_html(executed: Path) -> Path:
     exporter = HTMLExporter(config=STATIC)  # type: ignore[no-untyped-call]
     content = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
     content.metadata.pop("widgets", None)
+    for cell in content.cells:  # a progress bar is a widget that has no picture
+        if cell.cell_type == "code":
+            cell["outputs"] = [o for o in cell["outputs"] if not _is_bare_widget(o)]
     page, _ = exporter.from_notebook_node(content)
     path = executed.with_suffix(".html")
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _is_bare_widget(output: dict[str, Any]) -> bool:
+    data = output.get("data", {})
+    return WIDGET in data and not {"image/png", "text/html"} & set(data)

@@ -42,7 +42,7 @@ def match(
     for path in (out, *([route] if route else [])):
         _check_ending(path)
     from testbed.mobility.files import read_traces  # noqa: PLC0415
-    from testbed.roads.batch import match_traces  # noqa: PLC0415
+    from testbed.roads.matching.batch import match_traces  # noqa: PLC0415
 
     trace, report = read_traces(traces)
     typer.echo(str(report))

@@ -14,10 +14,11 @@ from testbed.mobility.radio import HandoverRule, SignalModel
 from testbed.mobility.report import TraceReport
 from testbed.mobility.trace import Trace
 from testbed.prediction.predictor import Predictor, make_predictor
+from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage, nearest_coverage
 from testbed.roads.layout import cells_of, map_of, tiers_of
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
 from testbed.roads.tiers import Tiers
 from testbed.scenario import Scenario
@@ -100,7 +101,21 @@ class World:
                 signal=SignalModel(cells, scenario.radio, scenario.seed),
                 handover=HandoverRule.from_radio(scenario.radio),
             )
-        return cls(scenario, roads, cells, tiers, coverage, predictor, moving)
+        world = cls(scenario, roads, cells, tiers, coverage, predictor, moving)
+        world.ask_once()
+        return world
+
+    def ask_once(self) -> None:
+        """Ask the predictor about the first fix, so that what it compiles or reads is there."""
+        for name, moving in self.moving.items():
+            first = moving.trace.iloc[0]
+            matcher = OnlineMatcher(self.roads)
+            match = matcher.update(0.0, float(first["lat_deg"]), float(first["lon_deg"]))
+            at_m = self.roads.projection.point_xy(float(first["lat_deg"]), float(first["lon_deg"]))
+            state = StateBuilder(name).update(
+                0.0, at_m, edge=match.edge, offset_m=match.offset_m if match.matched else 0.0
+            )
+            self.predictor.predict(state)
 
     def duration_s(self) -> float:
         """How long the run lasts: what the scenario says, or the longest trace."""

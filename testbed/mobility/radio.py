@@ -71,12 +71,13 @@ class SignalModel:
         """
         count = min(self.heard, len(self.cells))
         distance, index = self.cells.tree.query((x_m, y_m), k=range(1, count + 1))
-        east, north, phase = (wave[index] for wave in self._waves)
-        shadow = np.sqrt(2 / _WAVES) * np.cos(east * x_m + north * y_m + phase).sum(axis=1)
-        mean = self.radio.power - 10 * self.radio.exponent * np.log10(
+        rssi = self.radio.power - 10 * self.radio.exponent * np.log10(
             np.maximum(_NEAREST_M, distance)
         )
-        rssi = mean + self.radio.shadowing * shadow
+        if self.radio.shadowing:
+            east, north, phase = (wave[index] for wave in self._waves)
+            shadow = np.sqrt(2 / _WAVES) * np.cos(east * x_m + north * y_m + phase).sum(axis=1)
+            rssi = rssi + self.radio.shadowing * shadow
         names = self.cells.names
         return {names[i]: float(dbm) for i, dbm in zip(index.tolist(), rssi, strict=True)}
 

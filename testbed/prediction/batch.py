@@ -1,10 +1,11 @@
 """Predictions along whole traces: each fix goes through radio, road match and predictor in turn."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from testbed.errors import TraceError
 from testbed.mobility.radio import HandoverRule, SignalModel
@@ -14,11 +15,15 @@ from testbed.prediction.predictor import Candidate, MovementState, Predictor, ma
 from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
 
 COLUMNS = ("time_s", "user", "lat_deg", "lon_deg")
+PREDICTED = (
+    "time_s", "user", "from_node", "to_node", "serving_site",
+    "step", "site", "probability", "eta_s",
+)  # fmt: skip
 CALM = Radio(shadowing=0.0)
 """Without shadowing the strongest base station is the nearest one."""
 
@@ -70,14 +75,33 @@ def predict_traces(
     ScenarioError
         If no predictor has that name.
     """
-    checked = _checked(traces)
     if isinstance(predictor, str):
         predictor = make_predictor(
             predictor, roads=roads, cells=cells, coverage=coverage, horizon_s=horizon_s
         )
+    states = movement_states(roads, cells, traces, radio=radio, progress=progress)
+    return predict_states(roads, states, predictor, steps=steps, progress=progress)
+
+
+def movement_states(
+    roads: RoadMap,
+    cells: Cells,
+    traces: pd.DataFrame,
+    *,
+    radio: Radio = CALM,
+    progress: bool = True,
+) -> list[MovementState]:
+    """What a predictor may know at every fix of every user: radio, road match, recent past.
+
+    Parameters and errors as for `predict_traces`; several predictors can be asked about the same
+    states (`predict_states`).
+    """
+    checked = _checked(traces)
     signal, model = SignalModel(cells, radio, 0), RoadModel(roads)
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=len(checked), unit="fix", disable=not progress, leave=False) as bar:
+    states: list[MovementState] = []
+    with tqdm(
+        total=len(checked), desc="following", unit="fix", disable=not progress, leave=False
+    ) as bar:
         for user, fixes in checked.groupby("user", sort=False):
             matcher, builder = OnlineMatcher(roads, model=model), StateBuilder(str(user))
             handover = HandoverRule.from_radio(radio)
@@ -95,9 +119,24 @@ def predict_traces(
                     serving_site=handover.update(time_s, rssi),
                     rssi_dbm=rssi,
                 )
-                rows += _rows(roads, state, _ahead(predictor, state, steps))
+                states.append(state)
                 bar.update()
-    return pd.DataFrame(rows)
+    return states
+
+
+def predict_states(
+    roads: RoadMap,
+    states: Sequence[MovementState],
+    predictor: Predictor,
+    *,
+    steps: int = STEPS,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Ask a predictor at every state; the answer is that of `predict_traces`."""
+    rows: list[tuple[Any, ...]] = []
+    for state in tqdm(states, desc="predicting", unit="fix", disable=not progress, leave=False):
+        rows += _rows(roads, state, _ahead(predictor, state, steps))
+    return pd.DataFrame(rows, columns=list(PREDICTED))
 
 
 def _checked(traces: pd.DataFrame) -> pd.DataFrame:
@@ -128,16 +167,12 @@ def _ahead(predictor: Predictor, state: MovementState, steps: int) -> list[Candi
 
 def _rows(
     roads: RoadMap, state: MovementState, candidates: list[Candidate]
-) -> list[dict[str, Any]]:
-    on_road = state.edge >= 0
-    about: dict[str, Any] = {
-        "time_s": state.fixes[-1][0],
-        "user": state.user,
-        "from_node": roads.node_ids[roads.tail[state.edge]] if on_road else None,
-        "to_node": roads.node_ids[roads.head[state.edge]] if on_road else None,
-        "serving_site": state.serving_site,
-    }
+) -> list[tuple[Any, ...]]:
+    ends: tuple[Any, Any] = (None, None)
+    if state.edge >= 0:
+        ends = roads.node_ids[roads.tail[state.edge]], roads.node_ids[roads.head[state.edge]]
+    about = (state.fixes[-1][0], state.user, *ends, state.serving_site)
     return [
-        {**about, "step": c.step, "site": c.site, "probability": c.probability, "eta_s": c.eta_s}
+        (*about, c.step, c.site, c.probability, c.eta_s)
         for c in candidates or [Candidate("", 0.0, float("nan"))]
     ]

@@ -47,7 +47,7 @@ class TurnCounts:
         Parameters
         ----------
         routes : iterable of sequences of int
-            For example `testbed.roads.viterbi.MatchedTrace.routes`.
+            For example `testbed.roads.matching.offline.MatchedTrace.routes`.
         roads, edge_count, strength
             See the class.
         """

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from testbed import geography as words
 from testbed.roads.cells import Cells, hexagonal_cells
-from testbed.roads.download import OsmServers
 from testbed.roads.load import find_road_map, load_road_map
 from testbed.roads.network import RoadMap
-from testbed.roads.osm import BoxDeg
+from testbed.roads.sources.download import OsmServers
+from testbed.roads.sources.osm import BoxDeg
 from testbed.roads.stations import Station, find_stations, read_stations, station_cells
 from testbed.roads.tiers import Tiers, grouped_tiers, hexagonal_tiers, placed_tiers
 

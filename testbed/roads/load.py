@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import DataNotFoundError, MapError
-from testbed.roads.assemble import Pieces, assemble
-from testbed.roads.download import OsmServers, download_osm
-from testbed.roads.graphml import read_graphml
 from testbed.roads.modes import TravelMode, rule_for
 from testbed.roads.network import RoadMap
-from testbed.roads.osm import BoxDeg, read_osm
 from testbed.roads.projection import Projection
-from testbed.roads.sumonet import berlin_net, read_sumo_net
+from testbed.roads.sources.assemble import Pieces, assemble
+from testbed.roads.sources.download import OsmServers, download_osm
+from testbed.roads.sources.graphml import read_graphml
+from testbed.roads.sources.osm import BoxDeg, read_osm
+from testbed.roads.sources.sumonet import berlin_net, read_sumo_net
 
 BERLIN = "berlin"
 OSM = "osm"

@@ -18,7 +18,7 @@ from matching_ours import matcher
 from matching_report import OURS, PERFECT, Compared, json_rows
 from matching_truth import Fixes, drive, made_drives, receive
 
-from testbed.roads.assemble import Piece, Pieces, assemble
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 STEP_DEG = 0.002
 SIDE = 8

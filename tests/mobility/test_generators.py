@@ -19,8 +19,8 @@ from testbed.mobility.generators import (
 from testbed.mobility.road_loop import NEAR_M, road_loop
 from testbed.mobility.trace import length_m
 from testbed.roads.cells import hexagonal_cells
+from testbed.roads.matching.offline import match_trace
 from testbed.roads.projection import Projection
-from testbed.roads.viterbi import match_trace
 
 BOX = (-500.0, -300.0, 500.0, 300.0)
 metres = st.floats(-5000.0, 5000.0)

@@ -4,7 +4,7 @@ from made_geolife import plt_line
 from testbed.errors import DataNotFoundError, TraceError
 from testbed.mobility.load import load_trace
 from testbed.roads.load import load_road_map
-from testbed.roads.viterbi import match_trace
+from testbed.roads.matching.offline import match_trace
 from testbed.scenario import Scenario
 
 SUMO = {"source": "sumo", "minimum_distance": "1500 m"}

@@ -7,7 +7,7 @@ from testbed.mobility.sumo import trip as sumo
 from testbed.mobility.sumo.trip import drive_trip
 from testbed.mobility.trace import duration_s, length_m
 from testbed.roads.load import find_road_map
-from testbed.roads.viterbi import match_trace
+from testbed.roads.matching.offline import match_trace
 
 NET = find_road_map("berlin")
 

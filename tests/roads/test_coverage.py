@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import MapError
-from testbed.roads.assemble import Piece, Pieces, assemble
 from testbed.roads.cells import Cells, hexagonal_cells
 from testbed.roads.coverage import nearest_coverage
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 degrees = st.floats(-0.02, 0.02).map(lambda d: round(d, 5))
 

@@ -9,9 +9,9 @@ import pytest
 
 from testbed.errors import DataNotFoundError, MapError
 from testbed.geography import MapSource
-from testbed.roads.download import OsmServers, downloaded
 from testbed.roads.layout import map_file, map_of
 from testbed.roads.load import load_road_map
+from testbed.roads.sources.download import OsmServers, downloaded
 
 ox = pytest.importorskip("osmnx")
 

@@ -4,7 +4,7 @@ import pytest
 from driving import ROUTE, drive
 
 from testbed.errors import TraceError
-from testbed.roads.batch import match_traces
+from testbed.roads.matching.batch import match_traces
 
 
 @pytest.fixture(scope="module")

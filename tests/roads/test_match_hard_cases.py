@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from driving import drive, follow
 
-from testbed.roads.assemble import Piece, Pieces, assemble
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matching import OnlineMatcher
-from testbed.roads.viterbi import match_trace
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.offline import match_trace
+from testbed.roads.matching.online import OnlineMatcher
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 LAT, LON = 52.5, 13.4
 M_LAT, M_LON = 1 / 111_260.0, 1 / 67_900.0  # degrees per metre here

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.roads import compiled
-from testbed.roads.compiled import Weights
-from testbed.roads.graph import graph_of
-from testbed.roads.kernels import drive_between, spread, transitions
-from testbed.roads.nearby import nearest
-from testbed.roads.smoothing import smooth, thin, white_noise_m
+from testbed.roads.matching import compiled
+from testbed.roads.matching.compiled import Weights
+from testbed.roads.matching.graph import graph_of
+from testbed.roads.matching.kernels import drive_between, spread, transitions
+from testbed.roads.matching.nearby import nearest
+from testbed.roads.matching.smoothing import smooth, thin, white_noise_m
 from testbed.roads.spatial import RoadIndex
 
 WEIGHTS = Weights(

@@ -6,9 +6,9 @@ import pytest
 from driving import ROUTE, drive, follow
 
 from testbed.errors import TraceError
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.offline import match_trace
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.routes import RouteFinder
-from testbed.roads.viterbi import match_trace
 
 
 @pytest.mark.parametrize(("noise_m", "least"), [(0.0, 0.93), (5.0, 0.9), (10.0, 0.85)])

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import MapError
-from testbed.roads.assemble import Piece, Pieces, assemble
 from testbed.roads.cells import Cells, hexagonal_cells
 from testbed.roads.coverage import Coverage, nearest_coverage
 from testbed.roads.short_coverage import passage, short_coverages
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from testbed.errors import DataNotFoundError, MapError
 from testbed.mobility.sumo.programs import LIMIT_S, run_sumo, sumo_home, sumo_version
 from testbed.mobility.trace import Floats
 from testbed.roads.modes import RULES
-from testbed.roads.osm import BoxDeg
+from testbed.roads.sources.osm import BoxDeg
 
 NET_ENDINGS = (".net.xml", ".net.xml.gz")
 OSM_ENDINGS = (".osm", ".osm.gz", ".osm.bz2", ".pbf")

@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.compiled import Net, Scratch
-from testbed.roads.nearby import fill_grid
+from testbed.roads.matching.compiled import Net, Scratch
+from testbed.roads.matching.nearby import fill_grid
 from testbed.roads.network import RoadMap
 
 CELL_M = 100.0

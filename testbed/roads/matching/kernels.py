@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed.roads.compiled import Net, Scratch, Weights, compiled
+from testbed.roads.matching.compiled import Net, Scratch, Weights, compiled
 
 IMPOSSIBLE = -np.inf
 STRAIGHT_ON, TURNED = -1, -2

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from testbed.errors import TraceError
-from testbed.roads.hmm import RoadModel
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.offline import match_trace
 from testbed.roads.network import RoadMap
-from testbed.roads.viterbi import match_trace
 
 COLUMNS = ("time_s", "user", "lat_deg", "lon_deg")
 NUMBERS = ("time_s", "lat_deg", "lon_deg")

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from testbed.roads import kernels
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.hmm import RoadModel
+from testbed.roads.matching import kernels
+from testbed.roads.matching.model import RoadModel
 
 TINY = 1e-200
 _NEGLIGIBLE = 1e-7

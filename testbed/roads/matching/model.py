@@ -9,8 +9,8 @@ limits allow is unlikely.
 from dataclasses import dataclass
 from functools import cached_property
 
-from testbed.roads.compiled import Weights
-from testbed.roads.graph import U_TURN, RoadGraph, graph_of
+from testbed.roads.matching.compiled import Weights
+from testbed.roads.matching.graph import U_TURN, RoadGraph, graph_of
 from testbed.roads.network import RoadMap
 
 

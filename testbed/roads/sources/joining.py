@@ -8,7 +8,7 @@ ways are read from OpenStreetMap itself.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from testbed.roads.assemble import NodeId, Piece
+from testbed.roads.sources.assemble import NodeId, Piece
 
 
 def join_chains(pieces: Sequence[Piece]) -> list[Piece]:

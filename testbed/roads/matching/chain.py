@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from testbed.roads.compiled import Net, Scratch, Weights, compiled
-from testbed.roads.kernels import IMPOSSIBLE, drive_between, transitions
-from testbed.roads.nearby import nearest
+from testbed.roads.matching.compiled import Net, Scratch, Weights, compiled
+from testbed.roads.matching.kernels import IMPOSSIBLE, drive_between, transitions
+from testbed.roads.matching.nearby import nearest
 
 NOWHERE, BEGINS, NO_ROUTE, TOO_LONG, SKIPPED, FOLLOWS = range(6)
 """What becomes of an anchor: no road near; the first; begins anew because no route leads here, or

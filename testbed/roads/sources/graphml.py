@@ -17,10 +17,10 @@ import pyproj
 import shapely
 
 from testbed.errors import MapError
-from testbed.roads.assemble import NodeId, Piece, Pieces
-from testbed.roads.joining import join_chains
 from testbed.roads.modes import CLOSED, RULES, TravelMode, direction, why_left_out
-from testbed.roads.osm import BoxDeg, limit_mps
+from testbed.roads.sources.assemble import NodeId, Piece, Pieces
+from testbed.roads.sources.joining import join_chains
+from testbed.roads.sources.osm import BoxDeg, limit_mps
 
 _DEGREES = "EPSG:4326"
 _PLACE_KEYS = (("x", "y"), ("lon", "lat"), ("lon_deg", "lat_deg"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from testbed.roads.arrays import Floats
-from testbed.roads.compiled import compiled
+from testbed.roads.matching.compiled import compiled
 
 LONGEST_S = 20.0
 """Over longer gaps nothing is smoothed, seconds."""

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from testbed.errors import TraceError
-from testbed.roads import chain
-from testbed.roads.anchors import Fixes, Found, search
 from testbed.roads.arrays import Floats, Ints, Texts
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matched import MatchedTrace
-from testbed.roads.matching import NAN
+from testbed.roads.matching import chain
+from testbed.roads.matching.anchors import Fixes, Found, search
+from testbed.roads.matching.matched import MatchedTrace
+from testbed.roads.matching.model import RoadModel
+from testbed.roads.matching.online import NAN
+from testbed.roads.matching.placing import place_fixes
 from testbed.roads.network import RoadMap
-from testbed.roads.placing import place_fixes
 
 __all__ = ["MatchedTrace", "match_trace"]
 

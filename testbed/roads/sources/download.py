@@ -22,7 +22,7 @@ import shapely
 from osmium.osm import mutable
 
 from testbed.errors import DataNotFoundError, MapError
-from testbed.roads.osm import BoxDeg
+from testbed.roads.sources.osm import BoxDeg
 
 _WAYS = '["highway"]["area"!~"yes"]'
 _TURNS: dict[str, bool | str | list[str]] = {"type": "restriction"}

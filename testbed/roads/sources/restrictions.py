@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from testbed.roads.assemble import NodeId, Piece, Pieces
 from testbed.roads.modes import RULES, TravelMode
+from testbed.roads.sources.assemble import NodeId, Piece, Pieces
 
 _HOURS = ("day_on", "day_off", "hour_on", "hour_off")
 

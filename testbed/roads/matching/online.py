@@ -1,8 +1,8 @@
 """Put fixes on the road one by one, while they come in.
 
-The hidden-Markov model of `testbed.roads.hmm` as a forward filter: what is known up to now. With
-a lag, every fix is told a second time when so much is known of what came after it.
-`testbed.roads.viterbi` matches whole traces.
+The hidden-Markov model of `testbed.roads.matching.model` as a forward filter: what is known up to
+now. With a lag, every fix is told a second time when so much is known of what came after it.
+`testbed.roads.matching.offline` matches whole traces.
 """
 
 import math
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from testbed.roads import chain, smoothing
 from testbed.roads.arrays import Floats
-from testbed.roads.belief import TINY, Belief, filtered, steps_between
-from testbed.roads.hmm import RoadModel
+from testbed.roads.matching import chain, smoothing
+from testbed.roads.matching.belief import TINY, Belief, filtered, steps_between
+from testbed.roads.matching.model import RoadModel
 from testbed.roads.network import RoadMap
 
 NAN = float("nan")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.roads.anchors import Fixes, Found
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.chain import lay_routes, posterior
-from testbed.roads.compiled import Net, compiled
-from testbed.roads.hmm import RoadModel
+from testbed.roads.matching.anchors import Fixes, Found
+from testbed.roads.matching.chain import lay_routes, posterior
+from testbed.roads.matching.compiled import Net, compiled
+from testbed.roads.matching.model import RoadModel
 
 SLACK_SIGMAS = 2.0
 """How far a fix between two anchors may lie before the first and behind the second."""

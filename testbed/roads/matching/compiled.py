@@ -78,7 +78,7 @@ class Scratch(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Parameters of the transition (see `testbed.roads.hmm.RoadModel`)."""
+    """Parameters of the transition (see `testbed.roads.matching.model.RoadModel`)."""
 
     beta_m: float
     beta_sigmas: float

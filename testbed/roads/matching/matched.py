@@ -1,4 +1,4 @@
-"""A whole trace on the road: what `testbed.roads.viterbi.match_trace` finds."""
+"""A whole trace on the road: what `testbed.roads.matching.offline.match_trace` finds."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.matching import Match
+from testbed.roads.matching.online import Match
 from testbed.roads.network import RoadMap
 
 
@@ -18,7 +18,7 @@ class MatchedTrace:
     Attributes
     ----------
     time_s, offset_m, x_m, y_m, lat_deg, lon_deg, distance_m, probability : numpy.ndarray
-        As in `testbed.roads.matching.Match`, shape (K,), in the trace's order.
+        As in `testbed.roads.matching.online.Match`, shape (K,), in the trace's order.
     edge : numpy.ndarray of int, shape (K,)
         Edge of the road map, -1 where the fix is not matched.
     reason : tuple of str

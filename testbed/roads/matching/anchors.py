@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from testbed.roads import chain, smoothing
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.hmm import RoadModel
+from testbed.roads.matching import chain, smoothing
+from testbed.roads.matching.model import RoadModel
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Found:
     places : tuple
         Where each anchor's places begin (A + 1,), then edge, offset, distance and fit (M,).
     status, previous, chosen : numpy.ndarray of int, shape (A,)
-        What became of each anchor, the anchor before it, and its place (see `testbed.roads.chain`).
+        What became of each anchor, the anchor before it, and its place (see
+        `testbed.roads.matching.chain`).
     matrix : tuple
         Where each anchor's transitions begin (A + 1,), and the transitions' log probabilities.
     """

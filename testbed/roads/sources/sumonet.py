@@ -7,9 +7,9 @@ from xml.sax import SAXException
 import sumolib
 
 from testbed.errors import DataNotFoundError, MapError
-from testbed.roads.assemble import Piece, Pieces
 from testbed.roads.modes import RULES, TravelMode, usual_mps
-from testbed.roads.osm import BoxDeg
+from testbed.roads.sources.assemble import Piece, Pieces
+from testbed.roads.sources.osm import BoxDeg
 
 
 def berlin_net() -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 import osmium
 
 from testbed.errors import MapError
-from testbed.roads.assemble import Piece, Pieces
 from testbed.roads.modes import RULES, TravelMode, direction, usual_mps, why_left_out
-from testbed.roads.restrictions import Member, Restriction, forbid, understand
+from testbed.roads.sources.assemble import Piece, Pieces
+from testbed.roads.sources.restrictions import Member, Restriction, forbid, understand
 
 BoxDeg = tuple[float, float, float, float]
 """West, south, east, north."""
