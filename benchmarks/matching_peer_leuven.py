@@ -1,8 +1,8 @@
 """leuvenmapmatching as a peer: its `DistanceMatcher` on an in-memory map in metres.
 
-It gets the best of three settings for each case, tried on drives of the benchmark itself, which is
-to its advantage: the noise told as it is; those of its documentation's OpenStreetMap example (large
-noise); or a wide search, for sparse fixes, between which it must find its way without them.
+It has three settings: the noise told as it is; those of its documentation's OpenStreetMap example
+(for large noise); and a wide search, for sparse fixes, between which it must find its way without
+them. Which one is used in a case is picked on other drives (see `matching_pick`).
 Roads become straight pieces between shape points, since its states are straight. Where it stops
 early the lattice is widened once, as documented, and else it begins anew at the next fix.
 """
@@ -15,13 +15,12 @@ from typing import Any
 from matching_worker import Found, Match, Network, work
 
 WIDTH, WIDER = 5, 20
-SPARSE_S, VERY_SPARSE_S, STRONG_M = 10.0, 60.0, 30.0
 ALWAYS = {"non_emitting_states": True, "non_emitting_length_factor": 0.75}
 
 
-def settings(step_s: float, noise_m: float) -> dict[str, float]:
-    """The best setting of three, metres."""
-    if step_s >= VERY_SPARSE_S or (step_s >= SPARSE_S and noise_m < STRONG_M):
+def settings(name: str, noise_m: float) -> dict[str, float]:
+    """One of the three settings, metres."""
+    if name == "wide":
         return {
             "obs_noise": noise_m,
             "obs_noise_ne": 200.0,
@@ -30,7 +29,7 @@ def settings(step_s: float, noise_m: float) -> dict[str, float]:
             "max_dist_init": max(25.0, 3 * noise_m),
             "min_prob_norm": 1e-9,
         }
-    if noise_m >= STRONG_M:
+    if name == "documented":
         return {
             "obs_noise": 50.0,
             "obs_noise_ne": 75.0,
@@ -84,9 +83,9 @@ def make(network: Network) -> Match:
             states, _ = matcher.increase_max_lattice_width(WIDER)
         return matcher.lattice_best if states else []
 
-    def match(fixes: Any, noise_m: float) -> Found:
+    def match(fixes: Any, noise_m: float, setting: str) -> Found:
         path = [(float(y), float(x)) for _, x, y in fixes]
-        chosen = settings(float(fixes[1, 0] - fixes[0, 0]), noise_m)
+        chosen = settings(setting, noise_m)
         parts, edges, first = [], [-1] * len(path), 0
         while first < len(path):
             best = begin(path[first:], chosen)

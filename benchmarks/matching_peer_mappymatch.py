@@ -1,4 +1,4 @@
-"""mappymatch as a peer: its `LCSSMatcher` as it comes, but with more tolerance for more noise.
+"""mappymatch as a peer: its `LCSSMatcher` as it comes, or with more tolerance for more noise.
 
 The graph is built as its own reader does from osmnx: directed, with geometry, travel times, and
 only the largest part in which every place can be reached from every other.
@@ -36,8 +36,9 @@ def make(network: Network) -> Match:
     lcss = import_module("mappymatch.matchers.lcss.lcss")
     trace = import_module("mappymatch.constructs.trace").Trace
 
-    def match(fixes: Any, noise_m: float) -> Found:
-        matcher = lcss.LCSSMatcher(roads, distance_epsilon=max(USUAL_M, 3 * noise_m))
+    def match(fixes: Any, noise_m: float, setting: str) -> Found:
+        tolerance_m = max(USUAL_M, 3 * noise_m) if setting == "tolerant" else USUAL_M
+        matcher = lcss.LCSSMatcher(roads, distance_epsilon=tolerance_m)
         points = geopandas.points_from_xy(fixes[:, 1], fixes[:, 2])
         found = matcher.match_trace(trace(geopandas.GeoDataFrame(geometry=points, crs=plane)))
         edges = [-1] * len(fixes)

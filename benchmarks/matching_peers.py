@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,14 @@ class PeerError(RuntimeError):
 class Peer:
     """One matcher to compare with.
 
-    package : its name in the package index. worker : the script that runs it.
+    package : its name in the package index. worker : the script that runs it. settings : those
+    that it can be run with. for_sparse : those of them that are for sparse fixes only.
     """
 
     package: str
     worker: str
+    settings: tuple[str, ...]
+    for_sparse: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,17 +50,21 @@ class Peer:
 
 
 PEERS = (
-    Peer("leuvenmapmatching", "matching_peer_leuven.py"),
-    Peer("mappymatch", "matching_peer_mappymatch.py"),
+    Peer("leuvenmapmatching", "matching_peer_leuven.py", ("told", "documented", "wide"), ("wide",)),
+    Peer("mappymatch", "matching_peer_mappymatch.py", ("usual", "tolerant")),
 )
 
 
 @dataclass
 class Heard:
-    """What came from one worker: answers by drive and case, in the order in which they came."""
+    """What came from one worker: answers by drive, case and setting, and its complaints."""
 
-    answers: dict[tuple[int, Case], Answer] = field(default_factory=dict)
+    answers: dict[tuple[int, Case, str], Answer] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+
+
+Wanted = Mapping[str, Mapping[Case, Sequence[str]]]
+"""By package, the settings to run in each case."""
 
 
 def environment(cache: Path, tell: Callable[[str], None]) -> Path:
@@ -93,8 +100,8 @@ def environment(cache: Path, tell: Callable[[str], None]) -> Path:
     return python
 
 
-def hand_out(ground: Ground, folder: Path) -> None:
-    """Write the network and every trace, drive by drive, where workers find them."""
+def hand_out(ground: Ground, folder: Path, wanted: Wanted) -> None:
+    """Write the network, every trace, and each peer's jobs drive by drive."""
     roads = ground.roads
     names = ("tail", "head", "limit_mps", "length_m", "point_start", "point_x_m", "point_y_m",
              "node_x_m", "node_y_m", "opposite")  # fmt: skip
@@ -106,6 +113,14 @@ def hand_out(ground: Ground, folder: Path) -> None:
             rows = np.column_stack((fixes.time_s, fixes.x_m, fixes.y_m))
             traces[f"{number}|{case.step_s}|{case.noise_m}"] = rows
     np.savez(folder / "fixes.npz", allow_pickle=False, **traces)
+    for peer in PEERS:
+        jobs = [
+            (number, case.step_s, case.noise_m, setting)
+            for number in range(len(ground.drives))
+            for case, names in wanted[peer.package].items()
+            for setting in names
+        ]
+        (folder / f"{peer.package}.json").write_text(json.dumps(jobs), encoding="utf-8")
 
 
 def run_peers(
@@ -113,23 +128,25 @@ def run_peers(
     folder: Path,
     python: Path,
     *,
+    wanted: Wanted,
     budget_s: float,
     trace_limit_s: float,
     done: Callable[[], object],
-) -> dict[str, Results]:
+) -> dict[str, dict[str, Results]]:
     """All peers at the same time, each on a core of its own as far as there are cores.
 
     Returns
     -------
-    dict of str to Results
-        By peer; the drives that it got through in every case, in order.
+    dict
+        By peer and setting; the drives that it got through in every case, in order. A case has
+        results only under the settings that were wanted for it.
 
     Raises
     ------
     PeerError
         If a worker ends before it has answered anything.
     """
-    hand_out(ground, folder)
+    hand_out(ground, folder, wanted)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     heard = {peer: Heard() for peer in PEERS}
     running: list[tuple[subprocess.Popen[str], list[threading.Thread]]] = []
@@ -139,7 +156,7 @@ def run_peers(
                 [
                     str(python),
                     str(Path(__file__).with_name(peer.worker)),
-                    *(str(folder), str(budget_s), str(trace_limit_s)),
+                    *(str(folder), f"{peer.package}.json", str(budget_s), str(trace_limit_s)),
                     str(cores[-1 - at % len(cores)]),
                 ],
                 env={**os.environ, **ONE_THREAD},
@@ -169,14 +186,15 @@ def run_peers(
                 f"{peer.name} on {ground.name}: its worker ended with {worker.returncode}: "
                 f"{' | '.join(heard[peer].said[-5:])}. `--ours` measures without the peers"
             )
-    return {peer.name: _judged(ground, heard[peer]) for peer in PEERS}
+    return {peer.name: _judged(ground, heard[peer], wanted[peer.package]) for peer in PEERS}
 
 
 def _listen(stream: Any, heard: Heard, done: Callable[[], object]) -> None:
     for line in stream:
         row = json.loads(line)
         parts = tuple(Part(tuple(edges), first, last) for edges, first, last in row["parts"])
-        heard.answers[row["number"], Case(row["step_s"], row["noise_m"])] = Answer(
+        case = Case(row["step_s"], row["noise_m"])
+        heard.answers[row["number"], case, row["setting"]] = Answer(
             parts, np.array(row["fix_edge"]), row["cpu_s"], row["failure"]
         )
         done()
@@ -186,17 +204,22 @@ def _complaints(stream: Any, heard: Heard) -> None:
     heard.said.extend(line.strip() for line in stream)
 
 
-def _judged(ground: Ground, heard: Heard) -> Results:
+def _judged(
+    ground: Ground, heard: Heard, wanted: Mapping[Case, Sequence[str]]
+) -> dict[str, Results]:
     """The drives that were answered in every case; workers go through them in order."""
+    jobs = [(case, setting) for case, names in wanted.items() for setting in names]
     whole = [
         number
         for number in range(len(ground.drives))
-        if all((number, case) in heard.answers for case in CASES)
+        if all((number, *job) in heard.answers for job in jobs)
     ]
-    return {
-        case: [ground.judge(number, case, heard.answers[number, case]) for number in whole]
-        for case in CASES
-    }
+    results: dict[str, Results] = {setting: {} for _, setting in jobs}
+    for case, setting in jobs:
+        results[setting][case] = [
+            ground.judge(number, case, heard.answers[number, case, setting]) for number in whole
+        ]
+    return results
 
 
 def shared_drives(results: Sequence[Results]) -> int:

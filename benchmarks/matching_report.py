@@ -12,6 +12,7 @@ from testbed.measurement.summary import render
 
 OURS, UNTOLD, PERFECT = "ours", "ours, untold", "the truth"
 SAME = 1e-9
+DIGITS = 2
 WIDTH = 118
 BEST_CASE, BEST_SHARE = Case(1, 5.0), 0.98
 FASTEST_PER_S, ONLINE_MEDIAN_S, ONLINE_P99_S = 20_000.0, 2e-3, 10e-3
@@ -88,7 +89,11 @@ def table(compared: Sequence[Compared], *, directed: bool) -> str:
             peers = [wrong[name] for name in ground.peers]
             for name, one in wrong.items():
                 ours = name == OURS
-                route = ours and any(one.mismatched > peer.mismatched for peer in peers)
+                route = ours and any(
+                    one.mismatched > peer.mismatched
+                    and not _told_alike(one.mismatched, peer.mismatched)
+                    for peer in peers
+                )
                 fixes = ours and any(one.right_share < peer.right_share for peer in peers)
                 row += [
                     f"{one.missed * 100:.1f}+{one.added * 100:.1f}{'!' * route}",
@@ -117,7 +122,8 @@ def failures(compared: Sequence[Compared]) -> list[str]:
 def json_rows(compared: Sequence[Compared], speed: Speed | None) -> list[dict[str, Any]]:
     """One row for each number and peer; the goals are judged here.
 
-    Equal is not better, unless ours is as right as the truth itself.
+    A row is a tie where both are equal to the precision that is told, or where ours is as right as
+    the truth itself and the peer's measure is smaller by rounding only.
     """
     rows = [row for ground in compared for row in _accuracy_rows(ground)]
     return rows + (_speed_rows(speed) if speed else [])
@@ -140,30 +146,38 @@ def _accuracy_rows(ground: Compared) -> list[dict[str, Any]]:
             best = ground.wrong(PERFECT, case, directed=directed)
             for peer in ground.peers:
                 theirs = ground.wrong(peer, case, directed=directed)
+                perfect = ours.mismatched <= best.mismatched + SAME
                 rows += [
                     _row(
                         f"{name}: route mismatched{how}, {ground.drives} drives",
                         ours.mismatched * 100,
                         "%",
-                        peer=f"{peer}: {theirs.mismatched * 100:.2f}",
+                        peer=f"{peer}: {theirs.mismatched * 100:.{DIGITS}f}",
                         ratio=theirs.mismatched / ours.mismatched if ours.mismatched else None,
                         goal=1.0,
-                        met=ours.mismatched < theirs.mismatched
-                        or ours.mismatched <= best.mismatched + SAME,
+                        met=ours.mismatched < theirs.mismatched,
+                        tie=(perfect and theirs.mismatched <= ours.mismatched)
+                        or _told_alike(ours.mismatched, theirs.mismatched),
                     ),
                     _row(
                         f"{name}: fixes on the right edge{how}, {ground.drives} drives",
                         ours.right_share * 100,
                         "%",
-                        peer=f"{peer}: {theirs.right_share * 100:.2f}",
+                        peer=f"{peer}: {theirs.right_share * 100:.{DIGITS}f}",
                         ratio=ours.right_share / theirs.right_share if theirs.right else None,
                         goal=1.0,
-                        met=ours.right_share > theirs.right_share or ours.right == ours.fixes,
+                        met=ours.right_share > theirs.right_share,
+                        tie=_told_alike(ours.right_share, theirs.right_share),
                     ),
                 ]
             if directed:
                 rows += _plain_rows(name, ground, case)
     return rows
+
+
+def _told_alike(one: float, other: float) -> bool:
+    """Whether two shares are the same percentage as they are printed."""
+    return f"{one * 100:.{DIGITS}f}" == f"{other * 100:.{DIGITS}f}"
 
 
 def _plain_rows(name: str, ground: Compared, case: Case) -> list[dict[str, Any]]:
@@ -217,6 +231,7 @@ def _row(
     ratio: float | None = None,
     goal: float | None = None,
     met: bool = False,
+    tie: bool = False,
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -225,22 +240,26 @@ def _row(
         "peer": peer,
         "ratio": None if ratio is None else round(ratio, 2),
         "goal": goal,
-        "met": None if goal is None else met,
+        "met": None if goal is None else met and not tie,
+        "tie": tie,
     }
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is met and what is not; of the comparisons only those that are not, and a count."""
+    """What is met and what is not; of the comparisons only those lost, and a count of all."""
     judged = [row for row in rows if row["goal"] is not None]
     lines = []
     for row in judged:
-        if row["met"] and row["peer"]:
+        if row["peer"] and (row["met"] or row["tie"]):
             continue
         aim = f"better than {row['peer']}" if row["peer"] else f"goal {row['goal']:g}"
         word = "met" if row["met"] else "NOT MET"
         lines.append(f"{word}: {row['name']}: {row['value']:g} {row['unit']}, {aim}")
     against = [row for row in judged if row["peer"]]
     if against:
-        better = sum(bool(row["met"]) for row in against)
-        lines.append(f"better than the peer in {better} of {len(against)} comparisons")
+        won, tied = (sum(bool(row[how]) for row in against) for how in ("met", "tie"))
+        lines.append(
+            f"beside the peers in {len(against)} comparisons: {won} better, {tied} equal, "
+            f"{len(against) - won - tied} worse"
+        )
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """What a peer's worker does whichever peer it is; runs in the peers' own environment.
 
-It reads ``network.npz`` and ``fixes.npz`` from its folder, matches drive after drive in every case
-and writes a line of JSON for each to standard output. A drive that takes too long is given up.
+It reads ``network.npz``, ``fixes.npz`` and its own jobs (drive, case and setting) from its folder,
+matches them in order and writes a line of JSON for each to standard output. A trace that takes too
+long is given up.
 """
 
 import json
@@ -19,7 +20,7 @@ import numpy as np
 
 Found: TypeAlias = tuple[list[tuple[list[int], int, int]], list[int]]
 """Unbroken parts (edges, first and last fix), and the edge of each fix (-1 for none)."""
-Match: TypeAlias = Callable[[Any, float], Found]
+Match: TypeAlias = Callable[[Any, float, str], Found]
 TIMED_OUT = "took too long"
 
 
@@ -53,38 +54,40 @@ def _ring(_number: int, _frame: Any) -> None:
 
 
 def work(make: Callable[[Network], Match]) -> None:
-    """Serve one folder: ``WORKER FOLDER BUDGET_S TRACE_LIMIT_S CORE``.
+    """Serve one folder: ``WORKER FOLDER JOBS BUDGET_S TRACE_LIMIT_S CORE``.
 
     The budget is wall time for matching; a drive that is begun is finished in every case.
     """
-    folder, budget_s, limit_s = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    folder, budget_s, limit_s = Path(sys.argv[1]), float(sys.argv[3]), float(sys.argv[4])
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(sys.argv[4])})
+        os.sched_setaffinity(0, {int(sys.argv[5])})
     with np.load(folder / "network.npz") as stored:
         match = make(Network(**{name: stored[name] for name in stored.files}))
     with np.load(folder / "fixes.npz") as stored:
         traces = {name: stored[name] for name in stored.files}
     signal.signal(signal.SIGPROF, _ring)
-    order = [name.split("|") for name in traces]
-    _one(match, traces["|".join(order[0])][:120], float(order[0][2]), limit_s)
-    began_s, drive = time.monotonic(), ""
-    for number, step_s, noise_m in order:
-        if number != drive and drive and time.monotonic() - began_s > budget_s:
+    jobs = json.loads((folder / sys.argv[2]).read_text("utf-8"))
+    number, step_s, noise_m, setting = jobs[0]
+    _one(match, traces[f"{number}|{step_s}|{noise_m}"][:120], (noise_m, setting), limit_s)
+    began_s, drive = time.monotonic(), number
+    for number, step_s, noise_m, setting in jobs:
+        if number != drive and time.monotonic() - began_s > budget_s:
             break
         drive = number
-        found = _one(match, traces[f"{number}|{step_s}|{noise_m}"], float(noise_m), limit_s)
-        row = {"number": int(number), "step_s": int(step_s), "noise_m": float(noise_m), **found}
-        print(json.dumps(row), flush=True)
+        trace = traces[f"{number}|{step_s}|{noise_m}"]
+        found = _one(match, trace, (noise_m, setting), limit_s)
+        row = {"number": number, "step_s": step_s, "noise_m": noise_m, "setting": setting}
+        print(json.dumps(row | found), flush=True)
 
 
-def _one(match: Match, fixes: Any, noise_m: float, limit_s: float) -> dict[str, Any]:
-    """One trace: what was found, the time it took and what went wrong."""
+def _one(match: Match, fixes: Any, told: tuple[float, str], limit_s: float) -> dict[str, Any]:
+    """One trace with (noise, setting): what was found, the time it took and what went wrong."""
     parts: list[tuple[list[int], int, int]] = []
     edges, failure = [-1] * len(fixes), ""
     began_s = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, limit_s)
     try:
-        parts, edges = match(fixes, noise_m)
+        parts, edges = match(fixes, *told)
     except TooLongError:
         failure = TIMED_OUT
     except Exception as error:  # noqa: BLE001 - whatever a peer fails with is its answer

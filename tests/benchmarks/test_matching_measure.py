@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from matching_ground import CASES, Ground, Judged
 from matching_measure import Answer, Part, Way, Wrong, agreeing_m, driven_way, failed, judge
 from matching_ours import matcher
-from matching_report import OURS, PERFECT, Compared, json_rows
+from matching_pick import OTHER_SEED, PICK_SEED, best_of, pick_seed
+from matching_report import OURS, PERFECT, Compared, json_rows, verdict
 from matching_truth import Fixes, drive, made_drives, receive
 
 from testbed.roads.sources.assemble import Piece, Pieces, assemble
@@ -255,9 +256,35 @@ def test_rows_are_met_only_where_ours_is_better_than_the_peer(roads):
         assert row["met"] == ("route" in row["name"])
     mismatched = next(row for row in beside if "route" in row["name"])
     assert (mismatched["value"], mismatched["ratio"]) == (1.5, 1.67)
-    for ours, met in ((results(10, 98), False), (results(0, 100), True)):
-        rows = rows_of({OURS: ours, PERFECT: results(0, 100), "peer 1": ours})
-        assert {row["met"] for row in rows if row["peer"]} == {met}
+
+
+def results_of(missed_m, right):
+    wrong = Wrong(1000.0, missed_m, 5.0, 100, right)
+    return {case: [Judged(wrong, wrong, 1.0)] * 2 for case in CASES}
+
+
+def test_what_is_equal_as_printed_is_a_tie_and_neither_won_nor_lost():
+    ours = results_of(10, 98)
+    for theirs in (results_of(10, 98), results_of(10.000_01, 98), results_of(9.999_99, 98)):
+        rows = rows_of({OURS: ours, PERFECT: results_of(0, 100), "peer 1": theirs})
+        beside = [row for row in rows if row["peer"]]
+        assert {(row["met"], row["tie"]) for row in beside} == {(False, True)}
+        count = len(CASES) * 4
+        assert f"{count} comparisons: 0 better, {count} equal, 0 worse" in verdict(rows)
+    rows = rows_of({OURS: ours, PERFECT: results_of(0, 100), "peer 1": results_of(9, 99)})
+    assert {(row["met"], row["tie"]) for row in rows if row["peer"]} == {(False, False)}
+    count = len(CASES) * 4
+    assert f"0 better, 0 equal, {count} worse" in verdict(rows)
+
+
+def test_each_case_gets_the_setting_with_the_least_length_mismatched():
+    tried = {"one": results_of(10, 99), "two": results_of(20, 99), "three": results_of(10, 90)}
+    tried["two"] |= {CASES[3]: results_of(5, 50)[CASES[3]]}
+    assert best_of(tried) == dict.fromkeys(CASES, "one") | {CASES[3]: "two"}
+
+
+def test_settings_are_never_picked_on_the_seed_that_is_scored():
+    assert all(pick_seed(seed) != seed for seed in (1, PICK_SEED, OTHER_SEED))
 
 
 def test_the_truth_as_an_answer_is_nearly_without_error(roads):

@@ -12,13 +12,13 @@ from testbed.roads.matching.nearby import fill_grid
 from testbed.roads.network import RoadMap
 
 CELL_M = 100.0
-TURN_RIGHT_ANGLE = 0.5
+TURN_RIGHT_ANGLE = 0.35
 """What a turn by 90 degrees costs, as a negative log probability."""
 U_TURN = 4.5
 """What turning round costs: drivers do it, but noise does it more often."""
 LIKED_SPEED_MPS = 12.0
-LIKING = 0.2
-"""Of two ways the faster road is taken: a metre counts as ``(12 m/s / limit) ** 0.2`` metres."""
+LIKING = 0.35
+"""Of two ways the faster road is taken: a metre counts as ``(12 m/s / limit) ** 0.35`` metres."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,8 +45,8 @@ class RoadModel:
     radius_sigmas : float
         Roads are considered up to so many standard deviations from a fix.
     end_cost : float
-        What it costs a fix to lie beyond a road's end, as a negative log probability: it fits a
-        road that it lies beside better.
+        What it costs a fix to lie beyond a road's end, as a negative log probability: at most
+        half of a Gaussian along the road lies on a road that ends there, so about ``log(2)``.
     most_candidates : int
         Edges considered per fix.
     longest_gap_s : float
@@ -70,7 +70,7 @@ class RoadModel:
     haste: float = 20.0
     slack_betas: float = 14.0
     radius_sigmas: float = 4.0
-    end_cost: float = 2.0
+    end_cost: float = 0.7
     most_candidates: int = 32
     longest_gap_s: float = 300.0
     alike_m: float = 6.0
