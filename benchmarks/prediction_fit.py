@@ -10,6 +10,7 @@ labelled users, and SUMO's trips in Berlin with the seeds that are not tested on
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from prediction import contenders, data_folder
 from prediction_data import MODES, SUMO, Journey, World, geolife, sumo
 from prediction_score import HORIZONS_S, score, total
 from scipy.optimize import minimize
+from scipy.special import expit
 from tqdm import tqdm
 
 from testbed.hosts.root import default_cache
@@ -32,7 +34,7 @@ from testbed.roads.matching.offline import match_trace
 DRIVEN = {"car", "taxi", "bus", SUMO}
 WEIGHTS = ("spread_deg", "sharp", "u_turn", "class_step", "same_street", "driven_before")
 LOWEST, HIGHEST = 1e-3, 200.0
-LEAST = 0.01
+LEAST = 0.02
 
 
 def routes(world: World, journeys: Sequence[Journey]) -> list[tuple[int, ...]]:
@@ -47,7 +49,10 @@ def routes(world: World, journeys: Sequence[Journey]) -> list[tuple[int, ...]]:
 
 
 def fit_turns(driven: list[tuple[World, list[tuple[int, ...]]]]) -> tuple[TurnWeights, int]:
-    """Weights under which the turns taken are likeliest; and how many turns there were."""
+    """Weights under which the turns taken are likeliest; and how many turns there were.
+
+    Each map counts as much as the other.
+    """
     taken = []
     for world, ways in driven:
         roads = world.roads
@@ -56,6 +61,9 @@ def fit_turns(driven: list[tuple[World, list[tuple[int, ...]]]]) -> tuple[TurnWe
                 followers = roads.followers(way[at - 1])
                 if len(followers) > 1 and way[at] in followers:
                     taken.append((world, way[max(0, at - 9) : at - 1], way[at - 1], way[at]))
+
+    turns = Counter(id(world) for world, *_ in taken)
+    share = [1 / turns[id(world)] for world, *_ in taken]
 
     def cost(logarithms: np.ndarray) -> float:
         values = np.clip(np.exp(logarithms), LOWEST, HIGHEST).tolist()
@@ -67,7 +75,7 @@ def fit_turns(driven: list[tuple[World, list[tuple[int, ...]]]]) -> tuple[TurnWe
             math.log(max(1e-9, dict(models[id(world)].turns(before, recent)).get(after, 0.0)))
             for world, recent, before, after in taken
         ]
-        return -float(np.mean(logs))
+        return -float(np.average(logs, weights=share))
 
     headings: dict[int, Any] = {id(w): TurnModel(w.roads).headings for w, _ in driven}
     start = TurnWeights()
@@ -78,28 +86,33 @@ def fit_turns(driven: list[tuple[World, list[tuple[int, ...]]]]) -> tuple[TurnWe
 
 
 def fit_calibration(said: dict[float, list[list[tuple[float, bool]]]]) -> Calibration:
-    """Shift and slope of the log odds at each horizon (Platt), by likelihood.
+    """Shift, rise and fall of the log odds at each horizon, by likelihood.
 
     Each data set counts as much as the other, however long it is.
     """
-    shifts, slopes = [], []
+    curves = []
     for horizon_s in HORIZONS_S:
-        parts = [[(p, hit) for p, hit in rows if p > LEAST] for rows in said[horizon_s]]
+        parts = said[horizon_s]
         rows = np.array([row for part in parts for row in part], dtype=float)
         weight = np.concatenate([np.full(len(part), 1 / max(1, len(part))) for part in parts])
         bounded = np.clip(rows[:, 0], 1e-6, 1 - 1e-6)
-        odds = np.log(bounded / (1 - bounded))
-        best = minimize(_platt(odds, rows[:, 1], weight), [0.0, 1.0], method="Nelder-Mead")
-        shifts.append(round(float(best.x[0]), 2))
-        slopes.append(round(max(0.05, float(best.x[1])), 2))
-    return Calibration(HORIZONS_S, tuple(shifts), tuple(slopes))
+        terms = np.column_stack((np.ones(len(rows)), np.log(bounded), -np.log(1 - bounded)))
+        bounds = [(None, None), (LEAST, None), (LEAST, None)]
+        cost = _likelihood(terms, rows[:, 1], weight / weight.sum())
+        best = minimize(cost, [0.0, 1.0, 1.0], jac=True, bounds=bounds, method="L-BFGS-B")
+        curves.append([round(float(value), 2) for value in best.x])
+    return Calibration(HORIZONS_S, *zip(*curves, strict=True))
 
 
-def _platt(odds: np.ndarray, hit: np.ndarray, weight: np.ndarray) -> Callable[[np.ndarray], float]:
-    def cost(values: np.ndarray) -> float:
-        line = values[0] + values[1] * odds
+def _likelihood(
+    terms: np.ndarray, hit: np.ndarray, weight: np.ndarray
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Mean negative log likelihood of a logistic regression, and its gradient."""
+
+    def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
+        line = terms @ values
         wrong = np.logaddexp(0, -line) * hit + np.logaddexp(0, line) * (1 - hit)
-        return float(np.average(wrong, weights=weight))
+        return float(weight @ wrong), terms.T @ (weight * (expit(line) - hit))
 
     return cost
 

@@ -75,7 +75,7 @@ class Score:
         """Median seconds for which a handoff's target was named first without a break."""
         return float(np.median(self.lead_s)) if self.lead_s else math.nan
 
-    def reliability(self, least: float = SHOWN) -> list[tuple[float, float, int]]:
+    def reliability(self, least: float = 0.0) -> list[tuple[float, float, int]]:
         """Mean probability, share that came true and number of states, in equal-width bins."""
         rows = np.array([(p, hit) for p, hit in self.named if p >= least])
         if not len(rows):
@@ -91,7 +91,7 @@ class Score:
     @property
     def calibration_floor(self) -> float:
         """Mean calibration error of as many exact probabilities: what chance alone makes of it."""
-        said = np.array([p for p, _ in self.named if p >= SHOWN])
+        said = np.array([p for p, _ in self.named])
         if not len(said):
             return math.nan
         which = np.minimum((said * BINS).astype(int), BINS - 1)
@@ -101,13 +101,13 @@ class Score:
 
     @property
     def calibration_error(self) -> float:
-        """Expected calibration error of the best candidate, where there is one worth naming."""
+        """Expected calibration error of the best candidate, over all states that have one."""
         return _expected_error(self.reliability())
 
     @property
-    def calibration_error_of_all(self) -> float:
-        """The same over all states with a candidate, however unlikely: flattered by easy ones."""
-        return _expected_error(self.reliability(0.0))
+    def calibration_error_of_likely(self) -> float:
+        """The same over states whose best candidate has at least `SHOWN`: without the easy ones."""
+        return _expected_error(self.reliability(SHOWN))
 
 
 def _expected_error(rows: list[tuple[float, float, int]]) -> float:

@@ -112,7 +112,7 @@ def settle(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         So far: sites found, the site settled in, the site being entered (or -1), metres since the
         way left the site settled in. Once they are enough, the site that it is in then is entered.
     stretches : tuple of arrays
-        from_m, to_m and site of every stretch; ``span`` says which.
+        from_m, to_m and site of every stretch, -1 where it changes nothing; ``span`` says which.
     way : float
         Distance at which offset 0 of the stretches lies, metres from the user.
     limits : tuple of float
@@ -129,6 +129,8 @@ def settle(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         if begin > reach_m or found == len(sites):
             break
         site = site_of[i]
+        if site == _NOBODY:  # too shallow to tell
+            continue
         if site == now:
             coming, inside = -1, 0.0
             continue

@@ -101,7 +101,7 @@ class MapBased(Foreseeing):
     def tree(self) -> RoadTree:
         """The network as the compiled core reads it."""
         turns = TurnModel(self.roads, self.weights, self.counts)
-        return RoadTree(self.roads, self.coverage, turns, self._sites)
+        return RoadTree(self.roads, self.coverage, turns, self._sites, self.rules.shallow_m)
 
     @cached_property
     def _plane(self) -> Plane:

@@ -124,8 +124,8 @@ def ranked(
     sure = calibration.apply([probability for _, probability, _ in found], horizon_s)
     candidates = [
         Candidate(site, probability, eta_s, step)
-        for (site, _, eta_s), probability in zip(found, sure, strict=True)
-        if probability >= LEAST_SHOWN
+        for (site, said, eta_s), probability in zip(found, sure, strict=True)
+        if said >= LEAST_SHOWN
     ]
     return sorted(candidates, key=lambda c: (-c.probability, c.eta_s, c.site))
 

@@ -20,7 +20,8 @@ class Pace:
     """How travel time follows from speeds.
 
     The defaults are the likeliest ones for how far GeoLife's training users (see
-    `testbed.prediction.turns.TurnWeights`) came in 5 to 60 s.
+    `testbed.prediction.turns.TurnWeights`) came in 5 to 60 s; the spread is the likeliest one for
+    which sites they and the SUMO trips came to, and when.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class Pace:
     trigger_s: float = 0.8
     waiting: float = 0.75
     blur_s: float = 2.0
-    spread: float = 0.29
+    spread: float = 0.36
 
     def speeds(self, state: MovementState) -> tuple[float, float]:
         """Speed now and later on, metres per second."""

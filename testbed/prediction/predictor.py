@@ -61,8 +61,8 @@ class MovementState:
     recent_edges : tuple of int
         Edges driven before, the latest last.
     cruise_mps : float
-        Mean speed while moving of late, metres per second; ``nan`` where not known. Tells a car
-        that waits from one that parks.
+        Mean speed while moving in the last two minutes, metres per second; ``nan`` where not known.
+        Tells a car that waits, though it be a red light long, from one that parks.
     smooth_mps : float
         Speed over the last seconds, metres per second; ``nan`` where not known.
     progress_mps : float

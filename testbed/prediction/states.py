@@ -13,7 +13,7 @@ RECENT_FIXES = 120
 STANDING_MPS = 0.5
 SMOOTH_S = 4.0
 HEADING_M = 15.0
-CRUISE_FIXES = 20
+CRUISE_FIXES, CRUISE_S = 60, 120.0
 NOWHERE: Mapping[str, float] = {}
 
 
@@ -32,7 +32,9 @@ class StateBuilder:
     _edges: tuple[int, ...] = ()
     _sites: tuple[tuple[str, float], ...] = ()
     _rssi: tuple[tuple[float, Mapping[str, float]], ...] = ()
-    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=CRUISE_FIXES), repr=False)
+    _moving: deque[tuple[float, float]] = field(
+        default_factory=lambda: deque(maxlen=CRUISE_FIXES), repr=False
+    )
 
     def update(
         self,
@@ -72,14 +74,17 @@ class StateBuilder:
         smooth_mps = self._smooth_mps()
         if math.isnan(speed_mps):
             speed_mps = 0.0 if math.isnan(smooth_mps) else smooth_mps
-        self._speeds.append(speed_mps)
+        if speed_mps > STANDING_MPS:
+            self._moving.append((time_s, speed_mps))
+        while self._moving and self._moving[0][0] < time_s - CRUISE_S:
+            self._moving.popleft()
         if edge >= 0 and (not self._edges or self._edges[-1] != edge):
             self._edges = (*self._edges, edge)[-RECENT_EDGES:]
         if serving_site and (not self._sites or self._sites[-1][0] != serving_site):
             self._sites = (*self._sites, (serving_site, time_s))[-RECENT_SITES:]
         if rssi_dbm:
             self._rssi = (*self._rssi, (time_s, rssi_dbm))[-RECENT_RSSI:]
-        moving = [speed for speed in self._speeds if speed > STANDING_MPS]
+        moving = [speed for _, speed in self._moving]
         return MovementState(
             user=self.user,
             edge=edge,

@@ -14,7 +14,7 @@ import numpy as np
 from testbed.prediction.compiled import MOST_WAYS
 from testbed.prediction.sites import Sites
 from testbed.prediction.turns import TurnModel
-from testbed.roads.arrays import Floats
+from testbed.roads.arrays import Floats, Ints
 from testbed.roads.coverage import Coverage
 from testbed.roads.network import RoadMap
 
@@ -31,12 +31,33 @@ class RoadTree:
         What is driven into after each edge.
     sites : Sites
         The sites behind the cells.
+    shallow_m : float
+        See `Unrolling.shallow_m`.
     """
 
     roads: RoadMap
     coverage: Coverage
     turns: TurnModel
     sites: Sites
+    shallow_m: float = 0.0
+
+    @cached_property
+    def _site_of_stretch(self) -> Ints:
+        """Number of each stretch's site, -1 where it is too shallow to change anything."""
+        coverage, tree = self.coverage, self.sites.cells.tree
+        found = np.asarray(self.sites.of_cell[coverage.cell], dtype=np.int64)
+        near = min(_NEIGHBOURS, len(self.sites.of_cell))
+        edge = np.repeat(np.arange(self.roads.edge_count), np.diff(coverage.start))
+        deep = np.full(len(found), self.shallow_m <= 0)
+        for share in np.linspace(0, 1, _DEPTHS):
+            along_m = coverage.from_m + share * (coverage.to_m - coverage.from_m)
+            points = np.column_stack(self.roads.positions(edge, along_m))
+            distance_m, cell = tree.query(points, k=range(1, near + 1))
+            other = self.sites.of_cell[cell] != found[:, None]
+            further_m = np.where(other, distance_m, np.inf).min(axis=1)
+            own_m = np.where(other, np.inf, distance_m).min(axis=1)
+            deep |= further_m - own_m >= self.shallow_m
+        return np.where(deep, found, -1)
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
@@ -59,7 +80,7 @@ class RoadTree:
                 self.coverage.start.astype(np.int64),
                 self.coverage.from_m.astype(np.float64),
                 self.coverage.to_m.astype(np.float64),
-                self.sites.of_cell[self.coverage.cell],
+                self._site_of_stretch,
             )
         )
 
@@ -73,6 +94,9 @@ class Unrolling:
     settle_m : float
         Which site follows shows so far outside the serving one; shorter visits are passed over
         (MSMF's short coverage, figure 5), metres.
+    shallow_m : float
+        Stretches on which another station is nowhere so much further than the nearest one change
+        nothing: the radio's hysteresis passes over them, however long they are, metres.
     early_m : float
         The radio is handed over so much before that, metres.
     least : float
@@ -84,6 +108,7 @@ class Unrolling:
     """
 
     settle_m: float = 50.0
+    shallow_m: float = 40.0
     early_m: float = 15.0
     least: float = 0.01
     purpose: float = 2.5
@@ -102,6 +127,7 @@ class Unrolling:
 
 
 UNROLLING = Unrolling()
+_DEPTHS, _NEIGHBOURS = 9, 8
 MOST_FOLLOWERS = 64
 
 

@@ -22,10 +22,10 @@ _CHORD_M = 30.0
 class TurnWeights:
     """How much each thing counts at a junction (weights are multiplied, then made to sum to 1).
 
-    The defaults are the likeliest ones for 4,747 turns: of GeoLife's cars, taxis and buses in
+    The defaults are the likeliest ones for 6,882 turns: of GeoLife's cars, taxis and buses in
     Beijing, only of the training users (every second of the twenty with labels: 020, 062, 068,
-    084, 089, 112, 125, 128, 163, 179), and of SUMO trips in Berlin with the seeds 1 to 60; see
-    ``benchmarks/prediction_fit.py``.
+    084, 089, 112, 125, 128, 163, 179), and of SUMO trips in Berlin with the seeds 1 to 140; both
+    count equally; see ``benchmarks/prediction_fit.py``.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class TurnWeights:
         Factor for a road driven on shortly before, in either direction.
     """
 
-    spread_deg: float = 94.6
-    sharp: float = 0.031
-    u_turn: float = 0.035
-    class_step: float = 0.755
-    same_street: float = 2.23
-    driven_before: float = 0.494
+    spread_deg: float = 96.6
+    sharp: float = 0.001
+    u_turn: float = 0.036
+    class_step: float = 0.721
+    same_street: float = 1.966
+    driven_before: float = 0.595
 
 
 TURN_WEIGHTS = TurnWeights()

@@ -79,8 +79,10 @@ def test_doubt_where_there_is_none_is_a_calibration_error(world, journey):
 
 
 def test_calibration_error_is_weighted_by_how_often_a_probability_is_said():
-    result = Score(named=[(0.9, True)] * 9 + [(0.9, False)] + [(0.2, True)] * 10 + [(0.01, True)])
-    assert result.calibration_error == pytest.approx(0.4)
+    said = [(0.9, True)] * 9 + [(0.9, False)] + [(0.2, True)] * 10
+    result = Score(named=[*said, *[(0.01, False)] * 20])
+    assert result.calibration_error_of_likely == pytest.approx(0.4)
+    assert result.calibration_error == pytest.approx((20 * 0.4 + 20 * 0.01) / 40)
 
 
 def test_goals_are_judged_against_the_best_other_predictor(world, journey):

@@ -133,6 +133,17 @@ def test_a_match_against_the_direction_of_movement_is_not_believed(grid, predict
     assert predictor.predict(wrong_way)[0].probability > 0.5
 
 
+def test_a_border_that_is_hardly_crossed_changes_nothing(grid, west_and_east, edge_named):
+    asked = state(edge_named("202-203"), serving_site="west")
+    named = {}
+    for shallow_m in (0.0, 100.0, 601.0):
+        rules = Unrolling(shallow_m=shallow_m)
+        chosen = MapBased(grid, *west_and_east, horizon_s=60.0, calibration=PLAIN, rules=rules)
+        named[shallow_m] = [c.site for c in chosen.predict(asked)]
+    # The stations are 600 m apart, so nowhere is one further than the other by more than that.
+    assert named == {0.0: ["east"], 100.0: ["east"], 601.0: []}
+
+
 def test_sites_may_serve_several_cells(grid, west_and_east, edge_named):
     both = MapBased(grid, *west_and_east, sites={"west": "region", "east": "region"})
     assert both.predict(state(edge_named("202-203"))) == []

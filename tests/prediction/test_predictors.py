@@ -178,18 +178,30 @@ def test_an_outlook_with_certain_times_is_a_timetable():
 
 
 def test_a_calibration_is_monotone_interpolates_and_never_exceeds_one():
-    calibration = Calibration((5.0, 60.0), (-1.0, 0.5), (0.8, 1.2))
-    low, high = (calibration.apply([p], 20.0)[0] for p in (0.3, 0.6))
-    assert low < high
-    assert calibration.at(1.0) == (-1.0, 0.8)
-    assert calibration.at(500.0) == (0.5, 1.2)
+    calibration = Calibration((5.0, 60.0), (-1.0, 0.5), (0.8, 1.2), (0.4, 2.0))
+    said = np.linspace(0, 1, 101)
+    meant = [calibration.apply([p], 20.0)[0] for p in said.tolist()]
+    assert meant[0] == 0.0
+    assert np.all(np.diff(meant) > 0)
+    assert calibration.at(1.0) == (-1.0, 0.8, 0.4)
+    assert calibration.at(500.0) == (0.5, 1.2, 2.0)
     middle = calibration.at(np.sqrt(300.0))
-    assert middle == pytest.approx((-0.25, 1.0))
+    assert middle == pytest.approx((-0.25, 1.0, 1.2))
     assert sum(calibration.apply([0.5, 0.5], 60.0)) <= 1 + 1e-12
     with pytest.raises(ValueError, match="one of each"):
-        Calibration((5.0,), (), ())
+        Calibration((5.0,), (0.0,), (1.0,), ())
     with pytest.raises(ValueError, match="must grow"):
-        Calibration((5.0, 5.0), (0.0, 0.0), (1.0, 1.0))
+        Calibration((5.0, 5.0), (0.0, 0.0), (1.0, 1.0), (1.0, 1.0))
+    with pytest.raises(ValueError, match="positive"):
+        Calibration((5.0,), (0.0,), (1.0,), (0.0,))
+
+
+@pytest.mark.parametrize("curve", [(0.4, 1.0, 1.0), (0.7, 1.5, 0.3)])
+def test_a_calibration_says_log_odds(curve):
+    shift, rise, fall = curve
+    found = Calibration((5.0,), (shift,), (rise,), (fall,)).apply([0.3], 5.0)[0]
+    odds = np.exp(shift) * 0.3**rise / 0.7**fall
+    assert found == pytest.approx(odds / (1 + odds))
 
 
 def test_the_state_knows_speeds_heading_and_what_was_before():
