@@ -107,15 +107,16 @@ class World:
 
     def ask_once(self) -> None:
         """Ask the predictor about the first fix, so that what it compiles or reads is there."""
-        for name, moving in self.moving.items():
-            first = moving.trace.iloc[0]
-            matcher = OnlineMatcher(self.roads)
-            match = matcher.update(0.0, float(first["lat_deg"]), float(first["lon_deg"]))
-            at_m = self.roads.projection.point_xy(float(first["lat_deg"]), float(first["lon_deg"]))
-            state = StateBuilder(name).update(
-                0.0, at_m, edge=match.edge, offset_m=match.offset_m if match.matched else 0.0
-            )
-            self.predictor.predict(state)
+        name, moving = next(iter(self.moving.items()))
+        lat, lon = moving.trace[["lat_deg", "lon_deg"]].to_numpy(dtype=float)[0].tolist()
+        match = OnlineMatcher(self.roads).update(0.0, lat, lon)
+        state = StateBuilder(name).update(
+            0.0,
+            self.roads.projection.point_xy(lat, lon),
+            edge=match.edge,
+            offset_m=match.offset_m if match.matched else 0.0,
+        )
+        self.predictor.predict(state)
 
     def duration_s(self) -> float:
         """How long the run lasts: what the scenario says, or the longest trace."""

@@ -1,7 +1,6 @@
 """Straight on at the usual speed: no map, only position, direction and how directions spread."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -9,51 +8,35 @@ import numpy as np
 from testbed.prediction.calibration import Calibration
 from testbed.prediction.compiled import cross
 from testbed.prediction.fitted import CONSTANT_VELOCITY
-from testbed.prediction.outlook import STEPS, Foreseeing, Outlook, nothing_ahead
+from testbed.prediction.outlook import STEPS, Outlook, nothing_ahead
 from testbed.prediction.pace import PACE, Pace
 from testbed.prediction.predictor import MovementState
 from testbed.prediction.rays import FAN, Fan, Plane
-from testbed.prediction.sites import Sites
+from testbed.prediction.sites import SitePredictor
 from testbed.prediction.tree import UNROLLING
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
 
 _REACH, _REACH_MORE_M = 3.0, 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class ConstantVelocity(Foreseeing):
+class ConstantVelocity(SitePredictor):
     """Extends the last metres as a fan of straight ways over the plane.
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what; only the cells are used.
-    horizon_s : float
-        Sites entered later are not looked for, seconds.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     settle_m, early_m : float
         See `testbed.prediction.tree.Unrolling`, metres.
     pace, fan, calibration
         How fast users are, where they turn, what the resulting probabilities mean.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 30.0
-    sites: Mapping[str, str] = field(default_factory=dict)
     settle_m: float = UNROLLING.settle_m
     early_m: float = UNROLLING.early_m
     pace: Pace = PACE
     fan: Fan = FAN
     calibration: Calibration = CONSTANT_VELOCITY
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     @cached_property
     def _plane(self) -> Plane:

@@ -8,8 +8,8 @@ no road at all, straight ways over the plane take its place (`testbed.prediction
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,6 @@ from testbed.prediction.compiled import MOST_WAYS, candidates_ahead, ways_ahead
 from testbed.prediction.fitted import MAP_BASED
 from testbed.prediction.outlook import (
     STEPS,
-    Foreseeing,
     Outlook,
     nothing_ahead,
     ranked,
@@ -29,7 +28,7 @@ from testbed.prediction.outlook import (
 from testbed.prediction.pace import PACE, Pace
 from testbed.prediction.predictor import Candidate, MovementState
 from testbed.prediction.rays import FAN, Fan, Plane
-from testbed.prediction.sites import Sites
+from testbed.prediction.sites import SitePredictor
 from testbed.prediction.tree import (
     UNROLLING,
     RoadTree,
@@ -40,9 +39,6 @@ from testbed.prediction.tree import (
 from testbed.prediction.turn_counts import TurnCounts
 from testbed.prediction.turns import TURN_WEIGHTS, TurnModel, TurnWeights
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
 
 _REACH = 2.5
 _REACH_MORE_M = 60.0
@@ -50,17 +46,13 @@ _RECENT = 12
 
 
 @dataclass(frozen=True, eq=False)
-class MapBased(Foreseeing):
+class MapBased(SitePredictor):
     """The map-based predictor.
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what.
-    horizon_s : float
-        Sites entered later are not looked for, seconds.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several (regional servers); else each cell is one.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     counts : TurnCounts, optional
         Turns observed before; they sharpen what geometry and road class let expect.
     weights : TurnWeights
@@ -78,11 +70,6 @@ class MapBased(Foreseeing):
         How much less a match is trusted whose road leads elsewhere than the last metres.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 30.0
-    sites: Mapping[str, str] = field(default_factory=dict)
     counts: TurnCounts | None = None
     weights: TurnWeights = TURN_WEIGHTS
     pace: Pace = PACE
@@ -92,10 +79,6 @@ class MapBased(Foreseeing):
     trust: float = 0.9
     near_m: float = 40.0
     strictness: float = 3.0
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     @cached_property
     def tree(self) -> RoadTree:

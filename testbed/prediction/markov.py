@@ -5,8 +5,7 @@ seen, a shorter context counts, and at last the neighbouring cells, equally (Dir
 from order to order). When it comes follows from how long users stay.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,29 +13,22 @@ import numpy as np
 from testbed.prediction.calibration import Calibration
 from testbed.prediction.fitted import MARKOV
 from testbed.prediction.history import NOTHING_LEARNT, SiteHistory
-from testbed.prediction.outlook import STEPS, Foreseeing, Outlook, nothing_ahead
+from testbed.prediction.outlook import STEPS, Outlook, nothing_ahead
 from testbed.prediction.predictor import MovementState
-from testbed.prediction.sites import Sites
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
+from testbed.prediction.sites import SitePredictor
 
 _RIM = 1.25
 _LEAST = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class MarkovSites(Foreseeing):
+class MarkovSites(SitePredictor):
     """A Markov chain of the sites that served.
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what; only the cells are used.
-    horizon_s : float
-        Changes later than this are not looked for, seconds.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     history : SiteHistory
         What was learnt; empty at first: then all neighbours are equally likely.
     smoothing : float
@@ -49,21 +41,12 @@ class MarkovSites(Foreseeing):
         What the resulting probabilities mean.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 30.0
-    sites: Mapping[str, str] = field(default_factory=dict)
     history: SiteHistory = NOTHING_LEARNT
     smoothing: float = 2.0
     returning: float = 0.2
     stay_s: float = 90.0
     spread: float = 0.6
     calibration: Calibration = MARKOV
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     @cached_property
     def _neighbours(self) -> dict[str, list[str]]:

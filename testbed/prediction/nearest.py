@@ -1,21 +1,16 @@
 """No prediction: only what is already true is said, for comparison."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.prediction.outlook import Foreseeing, Outlook, nothing_ahead
+from testbed.prediction.outlook import Outlook, nothing_ahead
 from testbed.prediction.predictor import MovementState
-from testbed.prediction.sites import Sites
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
+from testbed.prediction.sites import SitePredictor
 
 
 @dataclass(frozen=True, eq=False)
-class NearestSite(Foreseeing):
+class NearestSite(SitePredictor):
     """Names the nearest site once it is another than the serving one; never looks ahead.
 
     While the user is still nearest to its serving site there is no candidate. From the moment
@@ -23,23 +18,11 @@ class NearestSite(Foreseeing):
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what.
-    horizon_s : float
-        Not used: there is no looking ahead.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
     horizon_s: float = 1.0
-    sites: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     def outlook(self, state: MovementState) -> Outlook:
         """The nearest site if it is not the serving one, else nothing."""

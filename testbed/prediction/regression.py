@@ -4,22 +4,17 @@ East and north are fitted as polynomials of time; where they lead, and how uncer
 residuals and the distance from the data, gives a bundle of curved ways over the plane.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 
 from testbed.prediction.calibration import Calibration
 from testbed.prediction.fitted import REGRESSION
-from testbed.prediction.outlook import STEPS, Foreseeing, Outlook, nothing_ahead
+from testbed.prediction.outlook import STEPS, Outlook, nothing_ahead
 from testbed.prediction.predictor import MovementState
-from testbed.prediction.sites import Sites
+from testbed.prediction.sites import SitePredictor
 from testbed.prediction.tree import UNROLLING
 from testbed.roads.arrays import Floats, Ints
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
 
 _NODES = (-1.6, -0.8, 0.0, 0.8, 1.6)
 """Points of the bundle in standard deviations, to either side and along."""
@@ -29,17 +24,13 @@ _FEWEST_FIXES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class PolynomialRegression(Foreseeing):
+class PolynomialRegression(SitePredictor):
     """Extrapolates the recent positions.
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what; only the cells are used.
-    horizon_s : float
-        Sites entered later are not looked for, seconds.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     degree : int
         Of the polynomials.
     window_s : float
@@ -57,11 +48,6 @@ class PolynomialRegression(Foreseeing):
         What the resulting probabilities mean.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 30.0
-    sites: Mapping[str, str] = field(default_factory=dict)
     degree: int = 2
     window_s: float = 25.0
     noise_m: float = 3.0
@@ -69,10 +55,6 @@ class PolynomialRegression(Foreseeing):
     margin_m: float = UNROLLING.settle_m - UNROLLING.early_m
     spread: float = 0.2
     calibration: Calibration = REGRESSION
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     def outlook(self, state: MovementState) -> Outlook:
         """Curved ways around the extrapolated one; nothing with fewer than four recent fixes."""

@@ -6,36 +6,28 @@ changes; when it passes the hysteresis, the radio is handed over. No map and no 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 
 from testbed.prediction.calibration import Calibration
 from testbed.prediction.fitted import RSSI
-from testbed.prediction.outlook import Foreseeing, Outlook, nothing_ahead
+from testbed.prediction.outlook import Outlook, nothing_ahead
 from testbed.prediction.predictor import MovementState
-from testbed.prediction.sites import Sites
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
+from testbed.prediction.sites import SitePredictor
 
 _FEWEST = 2
 _CONSIDERED = 7
 
 
 @dataclass(frozen=True, eq=False)
-class RssiTrend(Foreseeing):
+class RssiTrend(SitePredictor):
     """Extends the trend of each base station's strength beside that of the serving one.
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what; only the names are used.
-    horizon_s : float
-        Crossings later than this are not looked for, seconds.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     window_s : float
         Strengths older than this are not used, seconds.
     hysteresis_db : float
@@ -48,20 +40,11 @@ class RssiTrend(Foreseeing):
         What the resulting probabilities mean.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 30.0
-    sites: Mapping[str, str] = field(default_factory=dict)
     window_s: float = 10.0
     hysteresis_db: float = 3.0
     noise_db_per_s: float = 0.1
     spread: float = 0.45
     calibration: Calibration = RSSI
-
-    @cached_property
-    def _sites(self) -> Sites:
-        return Sites(self.cells, self.sites)
 
     def outlook(self, state: MovementState) -> Outlook:
         """One way per base station that is gaining; the sooner it crosses, the likelier."""

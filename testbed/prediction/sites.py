@@ -6,8 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
+from testbed.prediction.outlook import Foreseeing
 from testbed.roads.arrays import Ints
 from testbed.roads.cells import Cells
+from testbed.roads.coverage import Coverage
+from testbed.roads.network import RoadMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,3 +47,28 @@ class Sites:
     def serving(self, name: str, cell: int) -> int:
         """Number of the site that serves: the named one, else that of the cell."""
         return self.index.get(name, int(self.of_cell[cell]))
+
+
+@dataclass(frozen=True, eq=False)
+class SitePredictor(Foreseeing):
+    """What every predictor of the testbed is made with.
+
+    Attributes
+    ----------
+    roads, cells, coverage
+        The map, its base stations, and which of them covers what.
+    horizon_s : float
+        Sites entered later are not looked for, seconds.
+    sites : mapping of str to str, optional
+        Site of each cell, where a site serves several (regional servers); else each cell is one.
+    """
+
+    roads: RoadMap
+    cells: Cells
+    coverage: Coverage
+    horizon_s: float = 30.0
+    sites: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _sites(self) -> Sites:
+        return Sites(self.cells, self.sites)

@@ -22,7 +22,6 @@ CLIENT_MODULES = tuple(f"testbed/services/{name}.py" for name in ("ledger", "pro
 PICTURES = "testbed/services/pictures.py"
 """What a server that is sent pictures needs besides."""
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", OWN, MODELS)
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,8 @@ class OwnFile:
 
 def sha256_of(path: Path) -> str:
     """Hash of a file's content."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_modules(modules: Iterable[str], folder: Path) -> None:

