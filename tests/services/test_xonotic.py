@@ -20,12 +20,13 @@ from testbed.services.xonotic.client import Match
 from testbed.services.xonotic.server import OUT_OF_BAND, is_request, read_status
 
 GAME = f"#!{sys.executable}\n" + textwrap.dedent("""
-    # Speaks as a DarkPlaces server does; "mute" makes it stop answering, "end" makes it end.
+    # Speaks as a DarkPlaces server does; "mute" makes it stop answering, "deaf" makes it miss the
+    # next two datagrams, "end" makes it end.
     import socket, sys, time
     options = dict(zip(sys.argv, sys.argv[1:]))
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     line.bind(("127.0.0.1", int(options["+port"])))
-    began, mute = time.monotonic(), False
+    began, mute, missing = time.monotonic(), False, 0
     players = [b'%d 0 "[BOT]%d"' % (n, n // 2) for n in range(int(options["+bot_number"]))]
     head = b"\\xff\\xff\\xff\\xff"
     while True:
@@ -33,7 +34,10 @@ GAME = f"#!{sys.executable}\n" + textwrap.dedent("""
         mute = mute or words == b"mute"
         if words == b"end":
             sys.exit(7)
-        if mute:
+        if words == b"deaf":
+            missing = 3
+        missing = max(missing - 1, -1)
+        if mute or missing >= 0:
             continue
         if words == head + b"getstatus":
             facts = b"\\\\gamename\\\\Game\\\\mapname\\\\" + options["+map"].encode()
@@ -156,6 +160,14 @@ def test_a_game_that_does_not_answer_is_an_error_and_not_counted(door, game_port
         game.send(b"mute")
         line.send(b"1\n")
         assert line.recv(2000).startswith(b"error the game")
+
+
+def test_what_is_lost_between_door_and_game_is_asked_again(door, game_port):
+    with asking(game_port) as game, asking(door[1]) as line:
+        for count in (1, 2):
+            game.send(b"deaf")
+            line.send(b"1\n")
+            assert f'"count": {count}'.encode() in line.recv(2000)
 
 
 def test_when_the_game_ends_the_service_does(door, game_port):
