@@ -29,6 +29,14 @@ class DataNotFoundError(TestbedError, FileNotFoundError):
     """A data set the scenario names is not on this machine."""
 
 
+class ChecksumError(TestbedError, ValueError):
+    """A file is not the one whose checksum was named."""
+
+
+class DataImportError(TestbedError, OSError):
+    """A data set cannot be fetched, unpacked or stored; nothing of it was left behind."""
+
+
 class UnsupportedMachineError(TestbedError, OSError):
     """This machine cannot do what is asked; the message lists what is missing and the remedy."""
 
@@ -72,6 +80,10 @@ class RecipeError(TestbedError, ValueError):
 
 class ImageBuildError(TestbedError, RuntimeError):
     """A step of a container recipe failed; the message holds the end of its output."""
+
+
+class ModelError(TestbedError, ValueError):
+    """A learnt model's file is malformed, or belongs to another map."""
 
 
 class ServiceError(TestbedError, RuntimeError):

@@ -14,64 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from testbed.errors import ScenarioError
 from testbed.explain import explain, keys, nearest
-from testbed.units import Duration, Length, Rate, Share, Size
+from testbed.geography import Cells, MapSource, Tiers
+from testbed.movement import Part, Radio, TraceSpec
+from testbed.units import Duration, Rate, Share, Size
 
 Tier = Literal["local", "regional", "cloud"]
 TIERS: tuple[Tier, ...] = ("local", "regional", "cloud")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Box(_Part):
-    """A piece of the map, in degrees."""
-
-    west: float
-    south: float
-    east: float
-    north: float
-
-
-class MapSource(_Part):
-    """Where the roads come from: ``berlin`` (in the eclipse-sumo wheel) or a file.
-
-    A relative file is looked for beside the scenario, then under ``TESTBED_DATA``.
-    """
-
-    source: str
-    box: Box | None = None
-
-
-class Cells(_Part):
-    """Where the base stations stand: a hexagonal layout (MSMF, section 5.1: 500 m apart)."""
-
-    layout: Literal["hexagonal"] = "hexagonal"
-    separation: Length = 500.0
-
-
-class Radio(_Part):
-    """Log-distance path loss with shadowing, and a relative-RSSI handover rule.
-
-    power : received power at 1 m, dBm.
-    exponent : path-loss exponent.
-    shadowing : standard deviation, dB; ``correlation`` is the distance over which it decays.
-    hysteresis : how much stronger the next base station must be, dB, for ``time_to_trigger``.
-    """
-
-    power: float = -30.0
-    exponent: float = Field(default=3.5, gt=0)
-    shadowing: float = Field(default=2.0, ge=0)
-    correlation: Length = 50.0
-    hysteresis: float = Field(default=3.0, ge=0)
-    time_to_trigger: Duration = 1.0
-
-
-class HostSpec(_Part):
+class HostSpec(Part):
     """One machine of the lab."""
 
     role: Literal["server", "base-station", "user"]
@@ -86,7 +41,7 @@ class HostSpec(_Part):
         return self
 
 
-class LinkSpec(_Part):
+class LinkSpec(Part):
     """The path between two hosts, or two groups of them (``bs-*``), the same both ways.
 
     rate : bits per second; absent means unshaped. delay : one way. loss : share of packets.
@@ -113,7 +68,7 @@ class Link(BaseModel, frozen=True):
     loss: float = 0.0
 
 
-class ServiceSpec(_Part):
+class ServiceSpec(Part):
     """One offloaded service: its kind (an entry point of ``testbed.services``) and its needs."""
 
     kind: str
@@ -121,29 +76,7 @@ class ServiceSpec(_Part):
     options: dict[str, float | int | str] = Field(default_factory=dict)
 
 
-class SumoTrip(_Part):
-    """A trip that SUMO drives through the scenario's map (``randomTrips``, ``duarouter``)."""
-
-    source: Literal["sumo"]
-    speed_factor: float = Field(default=1.0, gt=0)
-    minimum_distance: Length = 1000.0
-
-
-class GeoLifeTrack(_Part):
-    """A labelled piece of a GeoLife 1.3 user's track.
-
-    user : the data set's three-digit user. mode : ``car``, ``bus``... as in ``labels.txt``.
-    file : the ``.plt`` file's stem; absent means the user's longest track in that mode on the map.
-    """
-
-    source: Literal["geolife"]
-    user: str
-    mode: str | None = None
-    file: str | None = None
-    skip_idle: Duration | None = None
-
-
-class UserSpec(_Part):
+class UserSpec(Part):
     """One user: the host that plays it, the service it uses, how it moves.
 
     interval : time between two requests; absent means what suits the service.
@@ -152,19 +85,19 @@ class UserSpec(_Part):
 
     host: str
     service: str
-    trace: SumoTrip | GeoLifeTrack = Field(discriminator="source")
+    trace: TraceSpec
     interval: Duration | None = None
     skip: Duration = 0.0
 
 
-class Prediction(_Part):
+class Prediction(Part):
     """Which site comes next, and how far to look."""
 
     predictor: str = "map-based"
     horizon: Duration = 30.0
 
 
-class Handoff(_Part):
+class Handoff(Part):
     """When the service is prepared at the next site.
 
     protocol : ``proactive`` sends ahead to the predicted site; ``reactive`` waits for the handover.
@@ -177,7 +110,7 @@ class Handoff(_Part):
     certainty: Share = 0.5
 
 
-class Migration(_Part):
+class Migration(Part):
     """How a running container is moved.
 
     technique : see `testbed.migration.technique`. tracker : how pre-copy finds written pages.
@@ -189,7 +122,7 @@ class Migration(_Part):
     small_enough: Size = 256 * 1024.0
 
 
-class Scenario(_Part):
+class Scenario(Part):
     """A whole experiment. ``path`` and ``sha256`` say which file it was read from."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -198,6 +131,7 @@ class Scenario(_Part):
     duration: Duration | None = None
     map: MapSource
     cells: Cells = Cells()
+    tiers: Tiers = Tiers()
     radio: Radio = Radio()
     hosts: dict[str, HostSpec]
     links: tuple[LinkSpec, ...]

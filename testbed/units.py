@@ -16,6 +16,7 @@ _NUMBER = re.compile(r"^\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
 DURATION_S = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 RATE_BPS = {"bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 LENGTH_M = {"m": 1.0, "km": 1e3}
+SPEED_MPS = {"m/s": 1.0, "km/h": 1 / 3.6}
 SIZE_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SHARE = {"%": 0.01}
 
@@ -69,5 +70,6 @@ def _share(value: Any) -> Any:
 Duration = Annotated[float, _reader(DURATION_S, "duration"), _writer("s"), Field(ge=0)]
 Rate = Annotated[float, _reader(RATE_BPS, "rate"), _writer("bit/s"), Field(gt=0)]
 Length = Annotated[float, _reader(LENGTH_M, "length"), _writer("m"), Field(gt=0)]
+Speed = Annotated[float, _reader(SPEED_MPS, "speed"), _writer("m/s"), Field(gt=0)]
 Size = Annotated[float, _reader(SIZE_BYTES, "size"), _writer("B"), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from synthetic import synthetic_run
 
-from testbed.roads.assemble import Piece, Pieces, assemble
 from testbed.roads.load import load_road_map
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 ROOT = Path(__file__).resolve().parents[1]
 LAT, LON = 52.5, 13.4

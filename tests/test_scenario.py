@@ -313,3 +313,39 @@ def test_a_scenario_that_was_read_can_be_dumped_and_read_again(file):
     again = Scenario.model_validate(read.model_dump())
     assert again.model_dump() == read.model_dump()
     assert again.directed_links() == read.directed_links()
+
+
+POINTS = {"start": {"lat": 52.43, "lon": 13.53}, "end": {"lat": 52.43, "lon": 13.54}}
+
+
+@pytest.mark.parametrize(
+    ("trace", "said"),
+    [
+        ({"source": "round-trip", **POINTS, "sped": "1 m/s"}, "did you mean 'speed'?"),
+        ({"source": "round-trip", **POINTS, "speed": 1}, "a speed needs one of: m/s, km/h"),
+        ({"source": "round-trip", "start": POINTS["start"]}, "users.alice.trace.end: is missing"),
+        ({"source": "round-trip", **POINTS, "step": "0 s"}, "users.alice.trace.step"),
+        ({"source": "random-waypoint", "speed": ["2 m/s", "1 m/s"]}, "name the least first"),
+        ({"source": "random-waypoint", "speed": ["0 m/s", "1 m/s"]}, "users.alice.trace.speed.0"),
+        ({"source": "random-walk", "each": "20 %"}, "six of them are at most 1"),
+        ({"source": "random-walk", "right": "20 %"}, "right has no meaning on a hexagonal lattice"),
+        (
+            {"source": "random-walk", "lattice": "line", "right": "60 %", "left": "50 %"},
+            "together at most 1",
+        ),
+    ],
+)
+def test_a_made_trace_that_makes_no_sense_is_refused(file, trace, said):
+    assert said in refusal(file, changed("users.alice.trace", trace))
+
+
+def test_a_made_trace_is_read_in_its_units(file):
+    asked = {"source": "round-trip", **POINTS, "speed": "3.6 km/h", "duration": "10 min"}
+    file.write_text(yaml.safe_dump(changed("users.alice.trace", asked)), encoding="utf-8")
+    trace = read_scenario(file).users["alice"].trace
+    assert (trace.speed, trace.duration, trace.along) == (pytest.approx(1.0), 600.0, "roads")
+
+
+def test_rates_are_those_of_a_standard_that_has_them(file):
+    said = refusal(file, changed("radio.wifi", {"standard": "802.11n", "width": 80}))
+    assert "radio.wifi: 802.11n has no channels of 80 MHz; use 20 or 40" in said

@@ -1,6 +1,7 @@
 """Charts of roads, cells, coverage and traces: what `testbed.analysis.chart` is to draw of them."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from testbed.analysis.chart import Areas, Chart, Layer, Lines, Spots
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage
 from testbed.roads.network import RoadMap
+from testbed.roads.tiers import Tiers
 
 WIDE = ("motorway", "trunk", "primary")
 MIDDLE = ("secondary", "tertiary")
@@ -72,6 +74,53 @@ def cell_layers(roads: RoadMap, cells: Cells) -> tuple[Layer, ...]:
         Areas("cell", rings, colours, cells.names),
         Spots("base station", stations, colours, 8.0, "^", cells.names),
     )
+
+
+def tier_layer(roads: RoadMap, cells: Cells, tiers: Tiers) -> Areas:
+    """Cells in the colour of the regional site above them."""
+    regions = tiers.by_cell("regional")
+    colours = style.colours(list(tiers.sites("regional")))
+    words = tuple(f"{name}, below {regions[name]}" for name in cells.names)
+    shades = tuple(colours[regions[name]] for name in cells.names)
+    return Areas("cell, by its regional site", _areas(roads, cells), shades, words)
+
+
+def short_layer(roads: RoadMap, stretches: pd.DataFrame) -> Lines:
+    """Stretches of short coverage (`testbed.roads.short_coverage.short_coverages`)."""
+    rows = stretches.to_dict("records")
+    lines = tuple(stretch_line(roads, r["edge"], r["from_m"], r["to_m"]) for r in rows)
+    words = tuple(
+        f"{r['site']}: {'always short' if r['always'] else 'short on some ways'}" for r in rows
+    )
+    return Lines("short coverage", lines, style.DOWN, 3.0, words)
+
+
+def way_layer(roads: RoadMap, way: Sequence[int], label: str = "way") -> Lines:
+    """A route along edges."""
+    lines = tuple(stretch_line(roads, e, 0.0, float(roads.length_m[e])) for e in way)
+    words = tuple(_road_words(roads, e) for e in way)
+    return Lines(label, lines, style.AHEAD, 4.0, words)
+
+
+def candidate_layers(cells: Cells, candidates: pd.DataFrame) -> tuple[Layer, ...]:
+    """Where the user may be served next: base stations, the larger the more likely.
+
+    Parameters
+    ----------
+    cells : Cells
+        The base stations; sites that are none of them are left out.
+    candidates : pandas.DataFrame
+        Rows of one fix (`testbed.prediction.batch.predict_traces`), the next site only.
+    """
+    layers = []
+    for row in candidates.to_dict("records"):
+        if row["site"] in cells.names:
+            at = cells.index(row["site"])
+            words = f"{row['site']}: {row['probability']:.0%} in {row['eta_s']:.0f} s"
+            place = np.array([[cells.lon_deg[at], cells.lat_deg[at]]])
+            size_px = 8 + 26 * row["probability"]
+            layers.append(Spots("", place, style.DOWN, size_px, "^", (words,), named=True))
+    return tuple(layers)
 
 
 def coverage_layer(roads: RoadMap, coverage: Coverage) -> Lines:

@@ -5,15 +5,17 @@ houses of OpenStreetMap can be switched on beneath.
 """
 
 import html
+import math
 from collections.abc import Callable
 from typing import Any
 
 import ipyleaflet
 import ipywidgets
 
-from testbed.analysis.basemap import Points
+from testbed.analysis.basemap import Points, View
 from testbed.analysis.chart import Areas, Chart, Layer, Lines, Spots, colour_of
 
+TILE_PX, WIDTH_PX, DEEPEST = 256, 800, 18
 MOST_THINGS = 6000
 """So many lines, areas and places a browser still moves smoothly."""
 
@@ -27,7 +29,7 @@ def widget(chart: Chart, height_px: int = 460) -> ipyleaflet.Map:
     view = chart.view
     shown = ipyleaflet.Map(
         center=((view.south + view.north) / 2, (view.west + view.east) / 2),
-        zoom=14,
+        zoom=_zoom(view, height_px),
         layers=[],
         prefer_canvas=True,
         scroll_wheel_zoom=True,
@@ -51,8 +53,18 @@ def widget(chart: Chart, height_px: int = 460) -> ipyleaflet.Map:
     shown.add(ipyleaflet.WidgetControl(widget=pointed, position="bottomright"))
     shown.add(ipyleaflet.LayersControl(position="topright"))
     shown.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))
-    shown.fit_bounds(((view.south, view.west), (view.north, view.east)))
     return shown
+
+
+def _zoom(view: View, height_px: int) -> int:
+    """The closest zoom level at which the whole view is seen.
+
+    The world is 256 px wide at level 0 and doubles with each level. (`ipyleaflet.Map.fit_bounds`
+    would ask the browser, and leaves a task behind where none answers.)
+    """
+    across = 360.0 / (view.east - view.west) * WIDTH_PX / TILE_PX
+    along = 360.0 * view.squeeze / (view.north - view.south) * height_px / TILE_PX
+    return max(0, min(DEEPEST, math.floor(math.log2(min(across, along)))))
 
 
 def _teller(pointed: ipywidgets.HTML) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Executes the quickstart notebook on a run and leaves it, as page and figures, beside the data."""
+"""Executes notebooks; the quickstart on a run is left, as page and figures, beside the data."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
+from traitlets.config import Config
 
 from testbed.analysis import style
 from testbed.analysis.figures import bytes_figure, delay_figure
@@ -31,6 +32,16 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "bytes": bytes_figure,
 }
 KERNEL = "testbed"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STATIC = Config(
+    NbConvertBase={
+        "display_data_priority": [
+            "text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png",
+            "image/jpeg", "text/plain",
+        ]
+    }
+)  # fmt: skip
+"""What a page shows of an output, the first that is there: nothing that would be fetched."""
 
 
 def execute(
@@ -69,12 +80,54 @@ def execute(
     run = Run.open(Path(run_folder).resolve())
     source = NOTEBOOK if notebook is None else Path(notebook)
     given = {"run_folder": str(run.folder), **(parameters or {})}
-    _check(source, given)
-    executed = run.folder / source.name
+    written = execute_notebook(
+        source, run.folder, parameters=given, html="html" in formats, timeout_s=timeout_s
+    )
+    if "png" in formats:
+        written += write_figures(run)
+    return written
+
+
+def execute_notebook(
+    notebook: Path,
+    folder: Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    html: bool = True,
+    timeout_s: float = 300.0,
+) -> list[Path]:
+    """Run a notebook and write it, executed, into a folder, with a copy to read anywhere.
+
+    Parameters
+    ----------
+    notebook : Path
+        Which notebook.
+    folder : Path
+        Where to write.
+    parameters : dict, optional
+        Of the notebook's cell tagged ``parameters``.
+    html : bool
+        Whether to write the copy.
+    timeout_s : float
+        Longest time one cell may take, seconds.
+
+    Returns
+    -------
+    list of Path
+        The executed notebook, and the copy.
+
+    Raises
+    ------
+    ResultsError
+        If there is no such notebook, it knows no such parameter, or a cell fails.
+    """
+    given = parameters or {}
+    _check(notebook, given)
+    executed = folder / notebook.name
     scratch_folder = tempfile.TemporaryDirectory(prefix="testbed-kernel-")
-    with scratch_folder as scratch, _told(source, executed):
+    with scratch_folder as scratch, _told(notebook, executed):
         papermill.execute_notebook(
-            source,
+            notebook,
             executed,
             parameters=given,
             kernel_name=KERNEL,
@@ -84,12 +137,7 @@ def execute(
             kernel_manager_class=_kernel_manager(Path(scratch)),
         )
     _name_usual_kernel(executed)
-    written = [executed]
-    if "html" in formats:
-        written.append(_write_html(executed))
-    if "png" in formats:
-        written += write_figures(run)
-    return written
+    return [executed, _write_html(executed)] if html else [executed]
 
 
 def write_figures(run: Run) -> list[Path]:
@@ -176,7 +224,19 @@ def _name_usual_kernel(executed: Path) -> None:
 
 
 def _write_html(executed: Path) -> Path:
-    page, _ = HTMLExporter().from_filename(str(executed))  # type: ignore[no-untyped-call]
+    """Write the page; where an output is a widget as well as a picture it shows the picture."""
+    exporter = HTMLExporter(config=STATIC)  # type: ignore[no-untyped-call]
+    content = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    content.metadata.pop("widgets", None)
+    for cell in content.cells:  # a progress bar is a widget that has no picture
+        if cell.cell_type == "code":
+            cell["outputs"] = [o for o in cell["outputs"] if not _is_bare_widget(o)]
+    page, _ = exporter.from_notebook_node(content)
     path = executed.with_suffix(".html")
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _is_bare_widget(output: dict[str, Any]) -> bool:
+    data = output.get("data", {})
+    return WIDGET in data and not {"image/png", "text/html"} & set(data)

@@ -8,9 +8,9 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from testbed.edge import probe
 from testbed.errors import ServiceError
@@ -28,9 +28,8 @@ from testbed.migration.mover import Mover, Stop
 from testbed.migration.technique import find_technique
 from testbed.planning.follow import Nearest, Predictive
 from testbed.planning.planner import Plan, Planner, SystemView
-from testbed.prediction.predictor import Candidate, MovementState
+from testbed.prediction.states import StateBuilder
 from testbed.records import (
-    NAN,
     FixRecord,
     HostRecord,
     LinkRecord,
@@ -39,13 +38,9 @@ from testbed.records import (
     RequestRecord,
     RunManifest,
 )
-from testbed.roads.matching import Match
 from testbed.scenario import Handoff, Scenario
 
 REPORTED_PACKAGES = ("testbed", "ansible-core", "eclipse-sumo", "numpy", "pandas", "pydantic")
-RECENT_EDGES = 8
-RECENT_SPEEDS = 20
-STANDING_MPS = 0.5
 PAUSE_LOOKS = 100
 SETTLE_S = 1.0
 """How long users send before the first fix, and after the last handoff."""
@@ -67,16 +62,13 @@ class User:
     follower: Follower
     client: str
     rows: str
-    recent: tuple[int, ...] = ()
-    speeds: tuple[float, ...] = ()
     next_fix: int = 0
     read: int = 0
 
-    @property
-    def cruise_mps(self) -> float:
-        """Mean speed while moving of late; ``nan`` before the first movement."""
-        moving = [speed for speed in self.speeds if speed > STANDING_MPS]
-        return sum(moving) / len(moving) if moving else NAN
+    @cached_property
+    def movement(self) -> StateBuilder:
+        """Gathers the fixes for the predictor."""
+        return StateBuilder(self.name)
 
 
 def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
@@ -95,7 +87,7 @@ def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
             "architecture": platform.machine(),
             "python": platform.python_version(),
             "features": {name: f["works"] for name, f in probe.facts()["features"].items()},
-            "separation_m": scenario.cells.separation,
+            "separation_m": world.cells.separation_m,
             "images": {n: [x.digest for x in i.layers] for n, i in parts.images.items()},
         },
         choices={
@@ -326,10 +318,17 @@ class Experiment:
         rssi = user.moving.signal.measure(x_m, y_m)
         serving = user.moving.handover.update(now_s, rssi)
         match = user.moving.matcher.update(row["time_s"], row["lat_deg"], row["lon_deg"])
-        if match.matched and (not user.recent or user.recent[-1] != match.edge):
-            user.recent = (*user.recent, match.edge)[-RECENT_EDGES:]
-        user.speeds = (*user.speeds, float(row["speed_mps"]))[-RECENT_SPEEDS:]
-        candidates = self._predict(user, match, row, serving)
+        state = user.movement.update(
+            float(row["time_s"]),
+            (x_m, y_m),
+            speed_mps=float(row["speed_mps"]),
+            edge=match.edge,
+            offset_m=match.offset_m if match.matched else 0.0,
+            match_probability=match.probability,
+            serving_site=serving,
+            rssi_dbm=rssi,
+        )
+        candidates = self._world.predictor.predict(state)
         plan = self._planner.plan(
             SystemView(user.name, serving, user.follower.service_site, tuple(candidates))
         )
@@ -359,24 +358,6 @@ class Experiment:
             )
         writer.add(_plan_record(now_s, user, plan))
         user.follower.follow(plan)
-
-    def _predict(
-        self, user: User, match: Match, row: dict[str, Any], serving: str
-    ) -> list[Candidate]:
-        if not match.matched:
-            return []
-        return self._world.predictor.predict(
-            MovementState(
-                user=user.name,
-                edge=match.edge,
-                offset_m=match.offset_m,
-                speed_mps=float(row["speed_mps"]),
-                match_probability=match.probability,
-                serving_site=serving,
-                recent_edges=user.recent,
-                cruise_mps=user.cruise_mps,
-            )
-        )
 
 
 def _plan_record(now_s: float, user: User, plan: Plan) -> PlanRecord:

@@ -14,8 +14,8 @@ from testbed.hosts.doctor import choose_backend
 from testbed.hosts.lab import Lab
 from testbed.hosts.plan import LabPlan, plan_lab
 from testbed.hosts.provision import ClientFolder, LayerArchive
-from testbed.images.build import build
 from testbed.images.image import Image, layer_archive
+from testbed.images.make import make_image
 from testbed.scenario import Scenario
 from testbed.services.service import Service, find_service
 
@@ -45,10 +45,13 @@ def build_parts(scenario: Scenario, cache: Path, steps: Steps) -> Parts:
     for name, spec in scenario.services.items():
         kinds[name].server_command(spec.options)  # refuse wrong options before anything starts
     images: dict[str, Image] = {}
-    for kind in {service.name: service for service in kinds.values()}.values():
-        steps.next(f"image of {kind.name}")
-        images[kind.name] = build(kind.folder, cache=cache, progress=steps.detail)
-    return Parts(kinds, {name: images[kind.name] for name, kind in kinds.items()})
+    wanted = {name: kinds[name].image_name(scenario.services[name].options) for name in kinds}
+    for name, image in wanted.items():
+        if image not in images:
+            steps.next(f"image of {image}")
+            with kinds[name].build_context(cache, scenario.services[name].options) as folder:
+                images[image] = make_image(folder, cache=cache, name=image, progress=steps.detail)
+    return Parts(kinds, {name: images[image] for name, image in wanted.items()})
 
 
 def container_spec(scenario: Scenario, plan: LabPlan, parts: Parts, name: str) -> Spec:

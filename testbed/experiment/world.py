@@ -8,24 +8,32 @@ import numpy as np
 import pandas as pd
 
 from testbed.errors import ScenarioError
+from testbed.hosts.root import default_cache
 from testbed.mobility.load import load_trace
 from testbed.mobility.radio import HandoverRule, SignalModel
 from testbed.mobility.report import TraceReport
 from testbed.mobility.trace import Trace
 from testbed.prediction.predictor import Predictor, make_predictor
-from testbed.roads.cells import Cells, hexagonal_cells
+from testbed.prediction.states import StateBuilder
+from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage, nearest_coverage
-from testbed.roads.load import load_road_map
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.layout import cells_of, map_of, tiers_of
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.network import RoadMap
+from testbed.roads.tiers import Tiers
 from testbed.scenario import Scenario
+
+
+def environment_paths() -> tuple[Path, ...]:
+    """Folders of ``TESTBED_DATA``, and the cache, where imports go without it."""
+    named = [Path(p) for p in os.environ.get("TESTBED_DATA", "").split(os.pathsep) if p]
+    return (*named, default_cache())
 
 
 def data_paths(scenario: Scenario) -> tuple[Path, ...]:
     """Folders in which a scenario's maps and data sets are looked for, in this order."""
     beside = [scenario.path.parent] if scenario.path else []
-    named = [Path(p) for p in os.environ.get("TESTBED_DATA", "").split(os.pathsep) if p]
-    return (*beside, *named)
+    return (*beside, *environment_paths())
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class World:
     scenario: Scenario
     roads: RoadMap
     cells: Cells
+    tiers: Tiers
     coverage: Coverage
     predictor: Predictor
     moving: dict[str, Moving]
@@ -62,14 +71,9 @@ class World:
         if not scenario.users:
             raise ScenarioError(f"{scenario.path}: users: there is none to follow; add one")
         paths = data_paths(scenario)
-        box = scenario.map.box
-        roads = load_road_map(
-            scenario.map.source,
-            box=(box.west, box.south, box.east, box.north) if box else None,
-            cache=cache / "maps",
-            data_paths=paths,
-        )
-        cells = hexagonal_cells(roads, scenario.cells.separation)
+        roads = map_of(scenario.map, cache=cache / "maps", data_paths=paths)
+        cells = cells_of(scenario.cells, roads, paths)
+        tiers = tiers_of(scenario.tiers, roads, cells, paths)
         for site in scenario.sites:
             if site not in cells.names:
                 raise ScenarioError(
@@ -87,7 +91,9 @@ class World:
         moving = {}
         for name, user in scenario.users.items():
             # Every user meets the same radio field.
-            trace, report = load_trace(user, scenario, roads, cache / "traces", paths)
+            trace, report = load_trace(
+                user, scenario, roads, cache / "traces", paths, map_cache=cache / "maps"
+            )
             moving[name] = Moving(
                 trace=trace,
                 report=report,
@@ -95,7 +101,22 @@ class World:
                 signal=SignalModel(cells, scenario.radio, scenario.seed),
                 handover=HandoverRule.from_radio(scenario.radio),
             )
-        return cls(scenario, roads, cells, coverage, predictor, moving)
+        world = cls(scenario, roads, cells, tiers, coverage, predictor, moving)
+        world.ask_once()
+        return world
+
+    def ask_once(self) -> None:
+        """Ask the predictor about the first fix, so that what it compiles or reads is there."""
+        name, moving = next(iter(self.moving.items()))
+        lat, lon = moving.trace[["lat_deg", "lon_deg"]].to_numpy(dtype=float)[0].tolist()
+        match = OnlineMatcher(self.roads).update(0.0, lat, lon)
+        state = StateBuilder(name).update(
+            0.0,
+            self.roads.projection.point_xy(lat, lon),
+            edge=match.edge,
+            offset_m=match.offset_m if match.matched else 0.0,
+        )
+        self.predictor.predict(state)
 
     def duration_s(self) -> float:
         """How long the run lasts: what the scenario says, or the longest trace."""

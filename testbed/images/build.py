@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 _TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "setpriv": "util-linux", "mount": "mount"}
 
 
-def _quiet(_: str) -> None:
+def quiet(_: str) -> None:
     """Say nothing."""
 
 
@@ -46,8 +46,8 @@ def build(
     *,
     cache: Path,
     name: str | None = None,
-    progress: Progress = _quiet,
-    output: Progress = _quiet,
+    progress: Progress = quiet,
+    output: Progress = quiet,
 ) -> Image:
     """Build the image of ``folder/Dockerfile``, or find it built.
 
@@ -75,7 +75,7 @@ def build(
     plan = plan_image(recipe, folder, architecture=platform.machine(), base_version=base_version())
     name = name or folder.resolve().name.replace("_", "-").lower()
     manifest_path(cache, name)  # refuses a name that cannot be one, before anything is done
-    with _only_builder(cache):
+    with only_builder(cache):
         builder = _Builder(cache.resolve(), name, progress, output)
         for step in plan.steps:
             builder.take(step)
@@ -202,7 +202,7 @@ def _remembered(cache: Path, step: Step) -> _Record | None:
 
 
 @contextlib.contextmanager
-def _only_builder(cache: Path) -> Iterator[None]:
+def only_builder(cache: Path) -> Iterator[None]:
     """Hold the cache's lock: one build at a time."""
     home = cache / "images"
     try:

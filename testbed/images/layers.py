@@ -147,6 +147,36 @@ def _marker(name: str, status: os.stat_result) -> tarfile.TarInfo:
     return entry
 
 
+def unpack_archive(archive: Path, folder: Path) -> None:
+    """Unpack a layer archive, compressed or not, as an overlay's upper folder: the way back.
+
+    Raises
+    ------
+    ImageBuildError
+        If it cannot be unpacked.
+    """
+    done = subprocess.run(
+        [
+            *("tar", "-xf", archive, "--numeric-owner", "--xattrs", "--xattrs-include=*"),
+            *("-C", folder),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ImageBuildError(f"{archive}: cannot be unpacked: {done.stderr.strip()[-500:]}")
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where) / name
+            if name == OPAQUE:
+                path.unlink()
+                os.setxattr(where, _OPAQUE_ATTRIBUTE, b"y")
+            elif name.startswith(WHITEOUT):
+                path.unlink()
+                os.mknod(path.with_name(name.removeprefix(WHITEOUT)), stat.S_IFCHR, 0)
+
+
 class _Counted:
     """A writer that hashes and counts what passes through it."""
 

@@ -1,17 +1,23 @@
 """From what a scenario says about a user's way to the trace of it."""
 
 import dataclasses
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from testbed.errors import TraceError
-from testbed.mobility.geolife import find_geolife, read_track
+from testbed.mobility.geolife.tracks import find_geolife, read_track
+from testbed.mobility.made import make_movement
 from testbed.mobility.report import TraceReport
-from testbed.mobility.sumo import drive_trip
+from testbed.mobility.sumo.net import NET_ENDINGS, build_net
+from testbed.mobility.sumo.trip import drive_trip
 from testbed.mobility.trace import Trace, clip_trace, duration_s, from_zero, idle_stretches
-from testbed.roads.load import find_road_map
+from testbed.movement import GeoLifeTrack, SumoTrip
+from testbed.roads.layout import map_file
 from testbed.roads.network import RoadMap
-from testbed.scenario import GeoLifeTrack, Scenario, SumoTrip, UserSpec
+from testbed.scenario import Scenario, UserSpec
 
 NOTABLE_IDLE_S = 60.0
 """Idle stretches from here on are reported where the scenario names no length."""
@@ -23,6 +29,8 @@ def load_trace(
     roads: RoadMap,
     cache: Path | None,
     data_paths: Iterable[Path] = (),
+    *,
+    map_cache: Path | None = None,
 ) -> tuple[Trace, TraceReport]:
     """Make the trace a scenario asks for; its time starts at 0, after ``skip``.
 
@@ -38,6 +46,9 @@ def load_trace(
         Folder for trips driven before.
     data_paths : iterable of Path
         Folders that hold maps and data sets.
+    map_cache : Path, optional
+        Folder for maps read, downloaded or made before (the road map's own); ``cache`` where none
+        is named.
 
     Raises
     ------
@@ -56,11 +67,15 @@ def load_trace(
             roads=roads,
             cache=cache,
             data_paths=data_paths,
+            map_cache=map_cache or cache,
         )
         shortest_s = NOTABLE_IDLE_S
-    else:
+    elif isinstance(user.trace, GeoLifeTrack):
         trace, report = _geolife(user.trace, name, roads, data_paths)
         shortest_s = user.trace.skip_idle or NOTABLE_IDLE_S
+    else:
+        trace, report = make_movement(user.trace, name, scenario, roads, extra_s=user.skip)
+        shortest_s = NOTABLE_IDLE_S
     if user.skip:
         if user.skip >= duration_s(trace):
             raise TraceError(
@@ -87,24 +102,41 @@ def _sumo(
     roads: RoadMap,
     cache: Path | None,
     data_paths: tuple[Path, ...],
+    map_cache: Path | None,
 ) -> tuple[Trace, TraceReport]:
-    net = find_road_map(scenario.map.source, data_paths)
-    if not net.name.endswith((".net.xml", ".net.xml.gz")):
-        raise TraceError(
-            f"users.{name}.trace: SUMO drives on its own networks, and {net.name} is none. Use "
-            f"the map `berlin`, or `netconvert --osm-files {net.stem}.osm --proj.utm -o "
-            f"{net.stem}.net.xml` and name that file"
+    source = map_file(scenario.map, cache=map_cache, data_paths=data_paths)
+    ids = frozenset(roads.edge_ids.tolist())
+    seed = scenario.seed if trip.seed is None else trip.seed
+    with tempfile.TemporaryDirectory(prefix="testbed-net-") as folder:
+        net, on_edges = source, cast("Container[str]", ids)
+        if not source.name.endswith(NET_ENDINGS):
+            box = scenario.map.box
+            net = build_net(
+                source,
+                map_cache or Path(folder),
+                box=(box.west, box.south, box.east, box.north) if box else None,
+            )
+            on_edges = _OnWays(ids)
+        drive = drive_trip(
+            net,
+            seed=seed,
+            minimum_distance_m=trip.minimum_distance,
+            speed_factor=trip.speed_factor,
+            user=name,
+            on_edges=on_edges,
+            cache=cache,
         )
-    drive = drive_trip(
-        net,
-        seed=scenario.seed,
-        minimum_distance_m=trip.minimum_distance,
-        speed_factor=trip.speed_factor,
-        user=name,
-        on_edges=frozenset(roads.edge_ids.tolist()),
-        cache=cache,
-    )
-    return drive.trace, drive.report(scenario.seed)
+    return drive.trace, drive.report(seed)
+
+
+@dataclass(frozen=True)
+class _OnWays:
+    """SUMO's edges on OpenStreetMap ways: ``-123#4`` is one of way 123."""
+
+    ways: frozenset[str]
+
+    def __contains__(self, edge: object) -> bool:
+        return str(edge).removeprefix("-").split("#")[0] in self.ways
 
 
 def _geolife(

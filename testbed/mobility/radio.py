@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
+from testbed.movement import Radio
 from testbed.roads.arrays import Floats
 from testbed.roads.cells import Cells
-from testbed.scenario import Radio
 
 _NEAREST_M = 1.0
 _WAVES = 128
@@ -71,19 +71,41 @@ class SignalModel:
         """
         count = min(self.heard, len(self.cells))
         distance, index = self.cells.tree.query((x_m, y_m), k=range(1, count + 1))
-        east, north, phase = (wave[index] for wave in self._waves)
-        shadow = np.sqrt(2 / _WAVES) * np.cos(east * x_m + north * y_m + phase).sum(axis=1)
-        mean = self.radio.power - 10 * self.radio.exponent * np.log10(
+        rssi = self.radio.power - 10 * self.radio.exponent * np.log10(
             np.maximum(_NEAREST_M, distance)
         )
-        rssi = mean + self.radio.shadowing * shadow
+        if self.radio.shadowing:
+            east, north, phase = (wave[index] for wave in self._waves)
+            shadow = np.sqrt(2 / _WAVES) * np.cos(east * x_m + north * y_m + phase).sum(axis=1)
+            rssi = rssi + self.radio.shadowing * shadow
         names = self.cells.names
         return {names[i]: float(dbm) for i, dbm in zip(index.tolist(), rssi, strict=True)}
+
+
+@dataclass(frozen=True)
+class RadioState:
+    """How a user is connected at one time.
+
+    Attributes
+    ----------
+    serving : str
+        The base station that serves, or to which the user is being handed over; empty for none.
+    connected : bool
+        Whether there is a link now.
+    in_handover_until_s : float or None
+        When the handover that is going on ends; ``None`` where none is.
+    """
+
+    serving: str
+    connected: bool
+    in_handover_until_s: float | None = None
 
 
 @dataclass(eq=False)
 class HandoverRule:
     """Relative signal strength with hysteresis (survey on mobility prediction; Ngo, V.A).
+
+    A handover may take time, in which the user has no link (break before make; Ngo sets 500 ms).
 
     =========  ==========================================================  ==========
     state      what is seen                                                then
@@ -95,9 +117,12 @@ class HandoverRule:
     triggered  it held for ``time_to_trigger_s``                           it serves
     serving,   the serving one is not seen any more                        the strongest serves
     triggered
+    handover   less than ``handover_s`` since another began to serve       handover
+    handover   ``handover_s`` passed                                       serving
     =========  ==========================================================  ==========
 
-    Several may be triggered at once; of those due, the strongest wins.
+    Several may be triggered at once; of those due, the strongest wins. The first base station
+    serves at once, every other one after a handover. While one is going on, nothing triggers.
 
     Attributes
     ----------
@@ -107,17 +132,21 @@ class HandoverRule:
         For how long, seconds.
     serving : str
         The base station the user is connected to; empty before the first update.
+    handover_s : float
+        How long a handover takes, seconds.
     """
 
     hysteresis_db: float
     time_to_trigger_s: float
     serving: str = ""
+    handover_s: float = 0.0
+    _until_s: float = field(default=-math.inf, init=False, repr=False)
     _since_s: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_radio(cls, radio: Radio) -> "HandoverRule":
         """The rule a scenario asks for."""
-        return cls(radio.hysteresis, radio.time_to_trigger)
+        return cls(radio.hysteresis, radio.time_to_trigger, handover_s=radio.handover_time)
 
     def update(self, time_s: float, rssi_dbm: dict[str, float]) -> str:
         """Take in the strengths seen now, and tell which base station serves from now on.
@@ -129,10 +158,10 @@ class HandoverRule:
         rssi_dbm : dict of str to float
             Strength of each base station seen; where none is seen, nothing changes.
         """
-        if not rssi_dbm:
+        if not rssi_dbm or time_s < self._until_s:
             return self.serving
         if self.serving not in rssi_dbm:
-            return self._serve(_strongest(rssi_dbm))
+            return self._serve(time_s, _strongest(rssi_dbm))
         needed = rssi_dbm[self.serving] + self.hysteresis_db
         stronger = {
             cell: dbm for cell, dbm in rssi_dbm.items() if cell != self.serving and dbm > needed
@@ -143,9 +172,22 @@ class HandoverRule:
             for cell, since_s in self._since_s.items()
             if time_s - since_s >= self.time_to_trigger_s
         }
-        return self._serve(_strongest(due)) if due else self.serving
+        return self._serve(time_s, _strongest(due)) if due else self.serving
 
-    def _serve(self, cell: str) -> str:
+    def observe(self, time_s: float, rssi_dbm: dict[str, float]) -> RadioState:
+        """Take in the strengths seen now (see `update`), and tell how the user is connected."""
+        self.update(time_s, rssi_dbm)
+        return self.state(time_s)
+
+    def state(self, time_s: float) -> RadioState:
+        """How the user is connected at a time not before the last update, seconds."""
+        if time_s < self._until_s:
+            return RadioState(self.serving, connected=False, in_handover_until_s=self._until_s)
+        return RadioState(self.serving, connected=bool(self.serving))
+
+    def _serve(self, time_s: float, cell: str) -> str:
+        if self.serving:
+            self._until_s = time_s + self.handover_s
         self.serving = cell
         self._since_s = {}
         return cell

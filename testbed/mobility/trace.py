@@ -1,9 +1,11 @@
 """The trace: where users were and when, one schema whatever it came from.
 
-A trace is a DataFrame with the columns `COLUMNS`, sorted by user and time. Functions here take
-traces and give new ones; none changes its argument.
+A trace is a DataFrame with the columns `COLUMNS`, sorted by user and time. It may say more about
+each fix in the columns `LABEL_COLUMNS`; where there is a ``segment``, a user moves without a break
+only within one. Functions here take traces and give new ones; none changes its argument.
 """
 
+import itertools
 from typing import TypeAlias
 
 import numpy as np
@@ -14,9 +16,12 @@ from testbed.errors import TraceError
 
 Trace: TypeAlias = pd.DataFrame
 Floats: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
 
 COLUMNS = ("time_s", "user", "lat_deg", "lon_deg", "speed_mps", "heading_deg")
 """Seconds, name, degrees WGS 84, metres per second, degrees clockwise from north."""
+LABEL_COLUMNS = ("segment", "track", "mode")
+"""Number of the unbroken stretch within a user, the recording it is from, how the user moved."""
 
 EARTH_RADIUS_M = 6_371_008.8
 STANDING_M = 0.5
@@ -62,6 +67,8 @@ def make_trace(
 def check_trace(frame: pd.DataFrame) -> Trace:
     """Return the frame with its columns in order, or say what is wrong with it.
 
+    Of further columns only `LABEL_COLUMNS` are kept.
+
     Raises
     ------
     TraceError
@@ -76,8 +83,9 @@ def check_trace(frame: pd.DataFrame) -> Trace:
         )
     if frame.empty:
         raise TraceError("the trace has no fix")
-    trace = frame.loc[:, list(COLUMNS)].reset_index(drop=True)
-    for column, lowest, highest in _BOUNDS:
+    labels = [column for column in LABEL_COLUMNS if column in frame.columns]
+    trace = frame.loc[:, [*COLUMNS, *labels]].reset_index(drop=True)
+    for column, lowest, highest in BOUNDS:
         values = trace[column].to_numpy(dtype=float)
         wrong = np.flatnonzero(~((values >= lowest) & (values <= highest)))
         if len(wrong):
@@ -87,19 +95,20 @@ def check_trace(frame: pd.DataFrame) -> Trace:
                 f"not between {lowest:g} and {highest:g} ({len(wrong)} such rows). Drop or mend "
                 "them before making a trace"
             )
-    for user, rows in trace.groupby("user", sort=False):
-        steps = np.diff(rows["time_s"].to_numpy(dtype=float))
-        late = np.flatnonzero(steps <= 0)
-        if len(late):
-            row = int(rows.index[int(late[0]) + 1])
-            raise TraceError(
-                f"user {user}, row {row}: time_s does not grow ({len(late)} such rows). Sort the "
-                "trace by time and drop duplicates"
-            )
+    users = pd.factorize(trace["user"])[0]
+    order = np.argsort(users, kind="stable")
+    steps = np.diff(trace["time_s"].to_numpy(dtype=float)[order])
+    late = order[1:][(steps <= 0) & (np.diff(users[order]) == 0)]
+    if len(late):
+        row = int(late[0])
+        raise TraceError(
+            f"user {trace['user'].iloc[row]}, row {row}: time_s does not grow ({len(late)} such "
+            "rows). Sort the trace by time and drop duplicates"
+        )
     return trace
 
 
-_BOUNDS = (
+BOUNDS = (
     ("time_s", -1e12, 1e12),
     ("lat_deg", -90.0, 90.0),
     ("lon_deg", -180.0, 180.0),
@@ -118,31 +127,77 @@ def distances_m(lat_deg: Floats, lon_deg: Floats) -> Floats:
     return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0))))
 
 
-def motion(time_s: Floats, lat_deg: Floats, lon_deg: Floats) -> tuple[Floats, Floats]:
+def motion(
+    time_s: Floats, lat_deg: Floats, lon_deg: Floats, begins: Flags | None = None
+) -> tuple[Floats, Floats]:
     """Speed and heading at each fix, from the one before (the first takes the second's).
+
+    Parameters
+    ----------
+    time_s, lat_deg, lon_deg : numpy.ndarray
+        One user's fixes, or several users' one after another.
+    begins : numpy.ndarray of bool, optional
+        True at the first fix of every unbroken stretch; absent: all is one stretch.
 
     Returns
     -------
     speed_mps, heading_deg : numpy.ndarray
-        While a user stands still, the heading stays as it was.
+        While a user stands still, the heading stays as it was. A stretch of one fix has none.
     """
     count = len(time_s)
     if count < 2:  # noqa: PLR2004 - one fix has no motion
         return np.zeros(count), np.zeros(count)
+    first = np.zeros(count, dtype=bool) if begins is None else np.array(begins, dtype=bool)
+    first[0] = True
     moved_m = distances_m(lat_deg, lon_deg)
     elapsed = np.diff(time_s)
-    speed = np.divide(moved_m, elapsed, out=np.zeros_like(moved_m), where=elapsed > 0)
+    speed = np.zeros(count)
+    np.divide(moved_m, elapsed, out=speed[1:], where=(elapsed > 0) & ~first[1:])
     lat, lon = np.radians(lat_deg), np.radians(lon_deg)
-    east = np.sin(np.diff(lon)) * np.cos(lat[1:])
-    north = np.cos(lat[:-1]) * np.sin(lat[1:]) - np.sin(lat[:-1]) * np.cos(lat[1:]) * np.cos(
-        np.diff(lon)
-    )
-    heading = pd.Series(np.degrees(np.arctan2(east, north)) % 360.0)
-    heading = heading.where(moved_m >= STANDING_M).ffill().bfill().fillna(0.0)
-    return (
-        np.concatenate((speed[:1], speed)),
-        np.concatenate((heading.to_numpy()[:1], heading.to_numpy())),
-    )
+    cos_lat, sin_lat, turn = np.cos(lat), np.sin(lat), np.diff(lon)
+    east = np.sin(turn) * cos_lat[1:]
+    north = cos_lat[:-1] * sin_lat[1:] - sin_lat[:-1] * cos_lat[1:] * np.cos(turn)
+    heading = np.zeros(count)
+    heading[1:] = np.degrees(np.arctan2(east, north)) % 360.0
+    known = np.zeros(count, dtype=bool)
+    known[1:] = (moved_m >= STANDING_M) & ~first[1:]
+    starts = np.flatnonzero(first)
+    alone = np.diff(np.append(starts, count)) == 1
+    speed[starts[~alone]] = speed[starts[~alone] + 1]
+    return speed, _filled(heading, known, starts)
+
+
+def _filled(values: Floats, known: Flags, starts: NDArray[np.intp]) -> Floats:
+    """Unknown values from the nearest known one before, else after, in the same stretch; else 0."""
+    count = len(values)
+    rows = np.arange(count)
+    lengths = np.diff(np.append(starts, count))
+    lowest, beyond = np.repeat(starts, lengths), np.repeat(starts + lengths, lengths)
+    before = np.maximum.accumulate(np.where(known, rows, -1))
+    after = np.minimum.accumulate(np.where(known, rows, count)[::-1])[::-1]
+    source = np.where(before >= lowest, before, np.where(after < beyond, after, -1))
+    return np.where(source >= 0, values[source], 0.0)
+
+
+def stretch_begins(trace: Trace) -> Flags:
+    """True at the first fix of every unbroken stretch: a new user, or a new ``segment``.
+
+    Raises
+    ------
+    TraceError
+        If a user's fixes do not stand together.
+    """
+    users, names = pd.factorize(trace["user"])
+    begins = np.ones(len(trace), dtype=bool)
+    begins[1:] = np.diff(users) != 0
+    if int(begins.sum()) > len(names):
+        raise TraceError(
+            "the fixes of a user do not stand together. Sort the trace by user and time: "
+            "trace.sort_values(['user', 'time_s'])"
+        )
+    if "segment" in trace.columns:
+        begins[1:] |= np.diff(trace["segment"].to_numpy()) != 0
+    return begins
 
 
 def duration_s(trace: Trace) -> float:
@@ -151,13 +206,18 @@ def duration_s(trace: Trace) -> float:
 
 
 def length_m(trace: Trace) -> float:
-    """Way along the fixes of all users, metres."""
+    """Way along the fixes of all users, metres; what lies between two segments does not count."""
     return float(
         sum(
             distances_m(rows["lat_deg"].to_numpy(), rows["lon_deg"].to_numpy()).sum()
-            for _, rows in trace.groupby("user", sort=False)
+            for _, rows in trace.groupby(stretch_keys(trace), sort=False)
         )
     )
+
+
+def stretch_keys(trace: Trace) -> list[str]:
+    """The columns by which unbroken stretches are told apart."""
+    return ["user", "segment"] if "segment" in trace.columns else ["user"]
 
 
 def clip_trace(trace: Trace, from_s: float, to_s: float = np.inf) -> Trace:
@@ -182,37 +242,77 @@ def from_zero(trace: Trace) -> Trace:
     return trace.assign(time_s=trace["time_s"] - trace["time_s"].min())
 
 
-def resample_trace(trace: Trace, step_s: float) -> Trace:
+def resample_trace(trace: Trace, step_s: float, *, longest_gap_s: float = np.inf) -> Trace:
     """One fix per ``step_s`` for each user, interpolated on the straight line between fixes.
 
-    Speed is interpolated; the heading is that of the fix before, since angles do not average.
+    Speed is interpolated; heading and labels are those of the fix before, since angles do not
+    average. Each segment has a grid of its own, from its first fix on.
+
+    Parameters
+    ----------
+    trace : Trace
+        Sorted by user and time.
+    step_s : float
+        Time between fixes, seconds.
+    longest_gap_s : float
+        Nothing is interpolated between fixes further apart than this, seconds: the grid has a
+        hole there, and what follows is a new ``segment``.
 
     Raises
     ------
     TraceError
-        If the step is not above 0.
+        If step or gap is not above 0, or a user's fixes do not stand together.
     """
-    if not step_s > 0:
-        raise TraceError(f"a step of {step_s} s: must be above 0")
-    parts = []
-    for user, rows in trace.groupby("user", sort=False):
-        time = rows["time_s"].to_numpy(dtype=float)
-        count = int(np.floor((time[-1] - time[0]) / step_s + 1e-9)) + 1
-        at = time[0] + step_s * np.arange(count)
-        before = np.clip(np.searchsorted(time, at + 1e-9, side="right") - 1, 0, len(time) - 1)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "time_s": at,
-                    "user": str(user),
-                    "lat_deg": np.interp(at, time, rows["lat_deg"].to_numpy(dtype=float)),
-                    "lon_deg": np.interp(at, time, rows["lon_deg"].to_numpy(dtype=float)),
-                    "speed_mps": np.interp(at, time, rows["speed_mps"].to_numpy(dtype=float)),
-                    "heading_deg": rows["heading_deg"].to_numpy(dtype=float)[before],
-                }
-            )
-        )
-    return check_trace(pd.concat(parts, ignore_index=True))
+    for name, value in (("step", step_s), ("gap", longest_gap_s)):
+        if not value > 0:
+            raise TraceError(f"a {name} of {value} s: must be above 0")
+    time = trace["time_s"].to_numpy(dtype=float)
+    starts = np.flatnonzero(stretch_begins(trace))
+    parts = [
+        _grid(time[begin:end], begin, step_s, longest_gap_s)
+        for begin, end in itertools.pairwise([*starts.tolist(), len(time)])
+    ]
+    rows, at, share, holes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    following = np.minimum(rows + 1, len(time) - 1)
+    dense = trace.iloc[rows].reset_index(drop=True).assign(time_s=at)
+    for column in ("lat_deg", "lon_deg", "speed_mps"):
+        values = trace[column].to_numpy(dtype=float)
+        dense[column] = values[rows] + share * (values[following] - values[rows])
+    if np.isfinite(longest_gap_s):
+        dense["segment"] = count_stretches(dense, holes | stretch_begins(dense))
+    return check_trace(dense)
+
+
+def _grid(
+    time: Floats, begin: int, step_s: float, longest_gap_s: float
+) -> tuple[NDArray[np.intp], Floats, Floats, Flags]:
+    """One stretch's new times: row before each, the time, the share of the way to the next row.
+
+    The last array is True where a hole lies before. Times are taken from the first fix on, since
+    epoch times leave no digits for what is below a microsecond.
+    """
+    since = time - time[0]
+    count = int(np.floor(since[-1] / step_s + _SAME_S)) + 1
+    at = step_s * np.arange(count)
+    before = np.clip(np.searchsorted(since, at + _SAME_S, side="right") - 1, 0, len(since) - 1)
+    pause = np.append(np.diff(since), np.inf)[before]
+    late = np.maximum(at - since[before], 0.0)
+    share = np.where(late > _SAME_S, late / pause, 0.0)
+    kept = np.flatnonzero((late <= _SAME_S) | (pause <= longest_gap_s))
+    holes = np.diff(kept, prepend=-1) > 1
+    return begin + before[kept], time[0] + at[kept], share[kept], holes
+
+
+_SAME_S = 1e-9
+
+
+def count_stretches(trace: Trace, begins: Flags) -> NDArray[np.int32]:
+    """Numbers for ``segment``, from 0 in each user, growing where ``begins`` is True."""
+    number = np.cumsum(begins)
+    users = pd.factorize(trace["user"])[0]
+    firsts = np.flatnonzero(np.diff(users, prepend=-1))
+    lengths = np.diff(np.append(firsts, len(users)))
+    return np.asarray(number - np.repeat(number[firsts], lengths), dtype=np.int32)
 
 
 def idle_stretches(

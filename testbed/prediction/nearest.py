@@ -1,16 +1,16 @@
 """No prediction: only what is already true is said, for comparison."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from testbed.prediction.predictor import Candidate, MovementState
-from testbed.roads.cells import Cells
-from testbed.roads.coverage import Coverage
-from testbed.roads.network import RoadMap
+import numpy as np
+
+from testbed.prediction.outlook import Outlook, nothing_ahead
+from testbed.prediction.predictor import MovementState
+from testbed.prediction.sites import SitePredictor
 
 
 @dataclass(frozen=True, eq=False)
-class NearestSite:
+class NearestSite(SitePredictor):
     """Names the nearest site once it is another than the serving one; never looks ahead.
 
     While the user is still nearest to its serving site there is no candidate. From the moment
@@ -18,26 +18,28 @@ class NearestSite:
 
     Attributes
     ----------
-    roads, cells, coverage
-        The map, its base stations, and which of them covers what.
-    horizon_s : float
-        Not used: there is no looking ahead.
-    sites : mapping of str to str, optional
-        Site of each cell, where a site serves several.
+    roads, cells, coverage, horizon_s, sites
+        See `SitePredictor`.
     """
 
-    roads: RoadMap
-    cells: Cells
-    coverage: Coverage
-    horizon_s: float = 0.0
-    sites: Mapping[str, str] = field(default_factory=dict)
+    horizon_s: float = 1.0
 
-    def predict(self, state: MovementState) -> list[Candidate]:
+    def outlook(self, state: MovementState) -> Outlook:
         """The nearest site if it is not the serving one, else nothing."""
-        if state.edge < 0:
-            return []
-        cell = self.coverage.cell_at(state.edge, state.offset_m)
-        site = self.sites.get(cell, cell)
-        if not state.serving_site or site == state.serving_site:
-            return []
-        return [Candidate(site, state.match_probability, 0.0)]
+        if state.edge >= 0:
+            cell, sure = self.coverage.cell_at(state.edge, state.offset_m), state.match_probability
+        elif state.fixes:
+            cell, sure = self.cells.nearest(*state.fixes[-1][1:]), 1.0
+        else:
+            return nothing_ahead(state.serving_site)
+        nearest = int(self._sites.of_cell[self.cells.index(cell)])
+        serving = self._sites.index.get(state.serving_site, nearest)
+        if nearest == serving:
+            return nothing_ahead(self._sites.names[serving])
+        return Outlook(
+            self._sites.names[serving],
+            self._sites.names,
+            np.array([sure]),
+            np.array([[nearest]]),
+            np.zeros((1, 1)),
+        )

@@ -1,6 +1,7 @@
 """The one interface of all predictors: a state of movement in, candidate sites out."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
@@ -26,19 +27,22 @@ class Candidate:
     site : str
         The site.
     probability : float
-        That it is the next other site entered within the horizon, 0 to 1.
+        That it is the ``step``-th other site from now, entered within the horizon, 0 to 1.
     eta_s : float
-        Expected seconds until then, if it is.
+        Seconds until then, if it is (median).
+    step : int
+        1 for the next other site, 2 for the one after it...
     """
 
     site: str
     probability: float
     eta_s: float
+    step: int = 1
 
 
 @dataclass(frozen=True)
 class MovementState:
-    """What is known of one user's movement.
+    """What is known of one user's movement; `testbed.prediction.states` gathers it.
 
     Attributes
     ----------
@@ -57,8 +61,20 @@ class MovementState:
     recent_edges : tuple of int
         Edges driven before, the latest last.
     cruise_mps : float
-        Mean speed while moving of late, metres per second; ``nan`` where not known. Tells a car
-        that waits from one that parks.
+        Mean speed while moving in the last two minutes, metres per second; ``nan`` where not known.
+        Tells a car that waits, though it be a red light long, from one that parks.
+    smooth_mps : float
+        Speed over the last seconds, metres per second; ``nan`` where not known.
+    progress_mps : float
+        Speed over the last minute, stops included, metres per second; ``nan`` where not known.
+    heading_deg : float
+        Direction of the last metres, degrees clockwise from north; ``nan`` where not known.
+    fixes : tuple of (float, float, float)
+        Recent fixes, the latest last: time in seconds, x and y in metres on the map's plane.
+    recent_sites : tuple of (str, float)
+        Sites that served of late and since when, seconds; the serving one last.
+    recent_rssi : tuple of (float, mapping of str to float)
+        Time in seconds, and the strength of each base station heard then, dBm; the latest last.
     """
 
     user: str
@@ -69,6 +85,12 @@ class MovementState:
     serving_site: str = ""
     recent_edges: tuple[int, ...] = ()
     cruise_mps: float = NAN
+    smooth_mps: float = NAN
+    progress_mps: float = NAN
+    heading_deg: float = NAN
+    fixes: tuple[tuple[float, float, float], ...] = ()
+    recent_sites: tuple[tuple[str, float], ...] = ()
+    recent_rssi: tuple[tuple[float, Mapping[str, float]], ...] = ()
 
 
 class Predictor(Protocol):

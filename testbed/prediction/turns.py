@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from testbed.prediction.turn_counts import TurnCounts
+from testbed.roads.arrays import Floats
 from testbed.roads.network import RoadMap
 
 CLASS_RANK: dict[str, int] = {
@@ -20,8 +22,10 @@ _CHORD_M = 30.0
 class TurnWeights:
     """How much each thing counts at a junction (weights are multiplied, then made to sum to 1).
 
-    The defaults fit 90 SUMO trips in Berlin and GeoLife's cars, taxis and buses in Beijing alike
-    (log-likelihood of 2,475 and 3,639 turns; not held out).
+    The defaults are the likeliest ones for 6,882 turns: of GeoLife's cars, taxis and buses in
+    Beijing, only of the training users (every second of the twenty with labels: 020, 062, 068,
+    084, 089, 112, 125, 128, 163, 179), and of SUMO trips in Berlin with the seeds 1 to 140; both
+    count equally; see ``benchmarks/prediction_fit.py``.
 
     Attributes
     ----------
@@ -39,27 +43,54 @@ class TurnWeights:
         Factor for a road driven on shortly before, in either direction.
     """
 
-    spread_deg: float = 42.0
-    sharp: float = 0.22
-    u_turn: float = 0.015
-    class_step: float = 0.74
-    same_street: float = 1.8
-    driven_before: float = 0.2
+    spread_deg: float = 96.6
+    sharp: float = 0.001
+    u_turn: float = 0.036
+    class_step: float = 0.721
+    same_street: float = 1.966
+    driven_before: float = 0.595
+
+
+TURN_WEIGHTS = TurnWeights()
 
 
 @dataclass(frozen=True, eq=False)
 class TurnModel:
-    """Probabilities of what follows each edge of a map."""
+    """Probabilities of what follows each edge of a map.
+
+    Attributes
+    ----------
+    roads : RoadMap
+        The map.
+    weights : TurnWeights
+        What geometry, road class and street name let expect.
+    counts : TurnCounts, optional
+        Turns observed before, which count beside that expectation.
+    """
 
     roads: RoadMap
-    weights: TurnWeights = TurnWeights()
+    weights: TurnWeights = TURN_WEIGHTS
+    counts: TurnCounts | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse turns that were counted on another map."""
+        if self.counts is not None:
+            self.counts.check(self.roads.name, self.roads.edge_count)
+
+    @cached_property
+    def _seen(self) -> dict[int, dict[int, int]]:
+        """For each edge on which somebody was seen: how often what was driven into."""
+        seen: dict[int, dict[int, int]] = {}
+        for (before, after), count in (self.counts.counts if self.counts else {}).items():
+            seen.setdefault(before, {})[after] = count
+        return seen
 
     @cached_property
     def _known(self) -> dict[int, list[tuple[int, float]]]:
         return {}
 
     @cached_property
-    def _headings(self) -> tuple[list[float], list[float]]:
+    def headings(self) -> tuple[list[float], list[float]]:
         """Directions over the first and the last metres of each edge, radians."""
         roads = self.roads
         edge = np.arange(roads.edge_count)
@@ -72,9 +103,19 @@ class TurnModel:
             ends.append([float(a) for a in np.arctan2(x1 - x0, y1 - y0)])
         return ends[0], ends[1]
 
+    @cached_property
+    def shares(self) -> Floats:
+        """Probability of each entry of ``roads.follower`` after its edge, shape (S,)."""
+        found = np.zeros(len(self.roads.follower))
+        for edge in range(self.roads.edge_count):
+            first = int(self.roads.follower_start[edge])
+            for slot, (_, share) in enumerate(self.turns(edge), start=first):
+                found[slot] = share
+        return found
+
     def angle_deg(self, before: int, after: int) -> float:
         """How sharp the turn from one edge into another is, 0 (straight on) to 180 degrees."""
-        leaving, arriving = self._headings[0][after], self._headings[1][before]
+        leaving, arriving = self.headings[0][after], self.headings[1][before]
         return abs(math.degrees(math.remainder(leaving - arriving, 2 * math.pi)))
 
     def turns(self, edge: int, recent: tuple[int, ...] = ()) -> list[tuple[int, float]]:
@@ -91,6 +132,9 @@ class TurnModel:
         if known is None:
             followers = self.roads.followers(edge).tolist()
             known = _shares([(after, self._weight(edge, after)) for after in followers])
+            if edge in self._seen and self.counts is not None:
+                seen, strength = self._seen[edge], self.counts.strength
+                known = _shares([(a, seen.get(a, 0) + strength * share) for a, share in known])
             self._known[edge] = known
         if not recent or len(known) == 1:
             return known

@@ -8,3 +8,4 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Texts: TypeAlias = NDArray[np.str_]
+Bools: TypeAlias = NDArray[np.bool_]

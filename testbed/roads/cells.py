@@ -23,13 +23,13 @@ class Cells:
     Attributes
     ----------
     names : tuple of str
-        ``cell-01``, ``cell-02``... row by row from the north-west.
+        ``cell-01``, ``cell-02``... row by row from the north-west, or a list's own.
     x_m, y_m : numpy.ndarray, shape (C,)
         Where the base stations stand on the map's plane, metres.
     lat_deg, lon_deg : numpy.ndarray, shape (C,)
         The same in degrees.
     separation_m : float
-        Distance between neighbours, metres.
+        Distance between neighbours, metres; the median where they stand irregularly.
     """
 
     names: tuple[str, ...]
@@ -62,7 +62,8 @@ class Cells:
         """
         if name not in self._index:
             raise MapError(
-                f"there is no cell {name!r}; the cells are {self.names[0]} to {self.names[-1]}"
+                f"there is no cell {name!r}; there are {len(self)}, from {self.names[0]} to "
+                f"{self.names[-1]}"
             )
         return self._index[name]
 
@@ -111,15 +112,32 @@ def hexagonal_cells(roads: RoadMap, separation_m: float) -> Cells:
     MapError
         If the separation is not positive, or is so small that cells become uncountable.
     """
+    x, y = lattice(roads, separation_m)
+    used = cells_on_roads(roads, x, y)
+    x, y = x[used], y[used]
+    lat, lon = roads.projection.to_latlon(x, y)
+    width = max(2, len(str(len(used))))
+    names = tuple(f"cell-{number:0{width}d}" for number in range(1, len(used) + 1))
+    return Cells(names, x, y, lat, lon, separation_m)
+
+
+def lattice(roads: RoadMap, separation_m: float) -> tuple[Floats, Floats]:
+    """Points of a hexagonal lattice over a map's extent, centred on it, row by row from the north.
+
+    Raises
+    ------
+    MapError
+        If the separation is not positive, or is so small that points become uncountable.
+    """
     west, south, east, north = roads.extent_m
-    if not separation_m > 0:
-        raise MapError(f"separation of {separation_m} m between base stations: must be above 0")
+    if not 0 < separation_m < math.inf:
+        raise MapError(f"separation of {separation_m} m between sites: must be above 0")
     row_m = separation_m * math.sqrt(3) / 2
     rows = math.ceil((north - south) / 2 / row_m) + 1
     columns = math.ceil((east - west) / 2 / separation_m) + 1
     if rows * columns > _MOST_CELLS:
         raise MapError(
-            f"separation of {separation_m:g} m gives about {4 * rows * columns:,} cells on "
+            f"separation of {separation_m:g} m gives about {4 * rows * columns:,} sites on "
             f"{roads.name}; use a larger separation or a smaller box"
         )
     row, column = (
@@ -128,14 +146,8 @@ def hexagonal_cells(roads: RoadMap, separation_m: float) -> Cells:
             np.arange(rows, -rows - 1, -1), np.arange(-columns, columns + 1), indexing="ij"
         )
     )
-    x: Floats = (west + east) / 2 + (column + 0.5 * (row % 2)) * separation_m
-    y: Floats = np.asarray((south + north) / 2 + row * row_m, dtype=np.float64)
-    used = cells_on_roads(roads, x, y)
-    x, y = x[used], y[used]
-    lat, lon = roads.projection.to_latlon(x, y)
-    width = max(2, len(str(len(used))))
-    names = tuple(f"cell-{number:0{width}d}" for number in range(1, len(used) + 1))
-    return Cells(names, x, y, lat, lon, separation_m)
+    x = (west + east) / 2 + (column + 0.5 * (row % 2)) * separation_m
+    return np.asarray(x), np.asarray((south + north) / 2 + row * row_m)
 
 
 def cells_on_roads(roads: RoadMap, x_m: Floats, y_m: Floats) -> Ints:

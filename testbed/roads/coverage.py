@@ -18,7 +18,7 @@ from testbed.roads.stretches import nearest_stretches
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of one edge that lies in one cell, metres from the edge's tail."""
+    """A part of one edge with one site (``cell``), metres from the edge's tail."""
 
     edge: int
     from_m: float
@@ -38,13 +38,15 @@ class Coverage:
     Attributes
     ----------
     cells : Cells
-        The base stations.
+        The base stations that it was computed from.
     start : numpy.ndarray of int, shape (E + 1,)
         Edge ``e`` has the stretches ``start[e]:start[e + 1]``.
     from_m, to_m : numpy.ndarray, shape (S,)
         Where each stretch begins and ends, metres from its edge's tail.
     cell : numpy.ndarray of int, shape (S,)
-        Index into ``cells.names``.
+        Index into ``names``.
+    names : tuple of str
+        The sites that cover: the cells, or those of a tier above them (`Tiers.coverage`).
     """
 
     cells: Cells
@@ -52,6 +54,12 @@ class Coverage:
     from_m: Floats
     to_m: Floats
     cell: Ints
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Without other names, the cells themselves cover."""
+        if not self.names:
+            object.__setattr__(self, "names", self.cells.names)
 
     def stretches(self, edge: int) -> list[Stretch]:
         """The stretches of one edge, tail first."""
@@ -61,7 +69,7 @@ class Coverage:
         """Name of the cell at an offset; the one driven into where the offset is a boundary."""
         first, last = int(self.start[edge]), int(self.start[edge + 1])
         at = first + int(np.searchsorted(self.from_m[first:last], offset_m, side="right")) - 1
-        return self.cells.names[int(self.cell[max(first, at)])]
+        return self.names[int(self.cell[max(first, at)])]
 
     @cached_property
     def rows(self) -> list[list[tuple[float, float, int]]]:
@@ -74,26 +82,46 @@ class Coverage:
         """Edge of each stretch, shape (S,)."""
         return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
 
-    def short_stretches(self, theta_m: float) -> list[Stretch]:
-        """Stretches shorter than ``theta_m`` that lie between two others on the same edge.
+    def merged(self, site: Ints, names: tuple[str, ...]) -> "Coverage":
+        """The same coverage by sites that serve several cells each.
 
-        A service that followed the user into such a stretch would have to leave it at once (MSMF,
-        section 4.1, figure 5). First and last stretches of an edge are not judged: the cell may
-        go on beyond the junction.
+        Neighbouring stretches of an edge that get the same site become one.
+
+        Parameters
+        ----------
+        site : numpy.ndarray of int
+            For each of this coverage's ``names``, the index of its site in the new ones.
+        names : tuple of str
+            Names of the sites.
         """
-        inner = np.ones(len(self.cell), dtype=bool)
-        inner[self.start[:-1]] = False
-        inner[self.start[1:] - 1] = False
-        found = np.flatnonzero(inner & (self.to_m - self.from_m < theta_m))
-        return [self._stretch(int(self.edge_of[i]), int(i)) for i in found]
+        new = site[self.cell]
+        first = np.ones(len(new), dtype=bool)
+        first[1:] = (new[1:] != new[:-1]) | (self.edge_of[1:] != self.edge_of[:-1])
+        begins = np.flatnonzero(first)
+        ends = np.append(begins[1:], len(new)) - 1
+        start = np.searchsorted(self.edge_of[begins], np.arange(len(self.start)))
+        return Coverage(self.cells, start, self.from_m[begins], self.to_m[ends], new[begins], names)
 
     def _stretch(self, edge: int, index: int) -> Stretch:
         return Stretch(
             edge,
             float(self.from_m[index]),
             float(self.to_m[index]),
-            self.cells.names[int(self.cell[index])],
+            self.names[int(self.cell[index])],
         )
+
+    def _repr_html_(self) -> str:
+        length_m = self.to_m - self.from_m
+        cut = int((np.diff(self.start) > 1).sum())
+        rows = [
+            ("sites", f"{len(np.unique(self.cell)):,} of {len(self.names):,}"),
+            ("edges", f"{len(self.start) - 1:,}, of which {cut:,} have more than one site"),
+            ("stretches", f"{len(self.cell):,}"),
+            ("median length", f"{np.median(length_m):,.0f} m"),
+            ("covered", f"{length_m.sum() / 1000:,.1f} km"),
+        ]
+        body = "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in rows)
+        return f"<table><caption>Which site covers which road</caption>{body}</table>"
 
 
 def nearest_coverage(roads: RoadMap, cells: Cells) -> Coverage:

@@ -48,6 +48,8 @@ class RoadMap:
         After edge ``e`` one may drive into ``follower[follower_start[e]:follower_start[e + 1]]``.
     dropped : dict of str to int
         What the source holds that this map leaves out, and how many of each.
+    mode : str
+        Whose roads these are: ``driving``, ``cycling`` or ``walking``.
     """
 
     name: str
@@ -67,6 +69,7 @@ class RoadMap:
     follower_start: Ints
     follower: Ints
     dropped: dict[str, int] = field(default_factory=dict)
+    mode: str = "driving"
 
     @property
     def node_count(self) -> int:
@@ -134,6 +137,13 @@ class RoadMap:
                 if best >= 0 and apart(edge, best) < _SAME_ROAD_M:
                     found[edge] = best
         return found
+
+    @property
+    def closed_turns(self) -> int:
+        """Pairs of edges that meet at a node although one may not turn from one into the other."""
+        arriving = np.bincount(self.head, minlength=self.node_count)
+        leaving = np.bincount(self.tail, minlength=self.node_count)
+        return int(arriving @ leaving) - len(self.follower)
 
     def followers(self, edge: int) -> Ints:
         """Edges that may be driven into at the end of ``edge``."""
@@ -230,6 +240,8 @@ class RoadMap:
             ("junctions", f"{self.node_count:,}"),
             ("length", f"{self.length_m.sum() / 1000:,.1f} km"),
             ("extent", f"{(east - west) / 1000:.1f} km x {(north - south) / 1000:.1f} km"),
+            ("for", self.mode),
+            ("turns not allowed", f"{self.closed_turns:,}"),
             ("classes", ", ".join(f"{classes[i]} {counts[i]:,}" for i in order)),
             ("left out", ", ".join(f"{k} {v:,}" for k, v in self.dropped.items()) or "nothing"),
         ]

@@ -3,7 +3,6 @@
 Cuts lie exactly where the road crosses the bisector of two stations; nothing is sampled.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from testbed.roads.arrays import Floats, Ints
 from testbed.roads.network import RoadMap
 
 _SLIVER_M = 1e-6
+_SAME_M2 = 1e-7
+"""Squared distances that differ by less are equal; a stretch missed by it is a sliver."""
 
 
 def nearest_stretches(roads: RoadMap, tree: Any) -> tuple[Ints, Floats, Floats, Ints]:
@@ -36,55 +37,79 @@ def nearest_stretches(roads: RoadMap, tree: Any) -> tuple[Ints, Floats, Floats, 
     owner = np.asarray(tree.query(np.column_stack((x, y)))[1], dtype=np.int64)
     first = np.flatnonzero(roads.segment_edge >= 0)
     crossing = owner[first] != owner[first + 1]
-    whole = first[~crossing]
-    cut_edge: list[int] = []
-    cut_m: list[float] = []
-    cut_owner: list[int] = []
-    for point in first[crossing].tolist():
-        begin = (float(x[point]), float(y[point]))
-        end = (float(x[point + 1]), float(y[point + 1]))
-        length_m = float(along[point + 1] - along[point])
-        for share, nearest in _cuts(begin, end, tree):
-            cut_edge.append(int(roads.segment_edge[point]))
-            cut_m.append(float(along[point]) + share * length_m)
-            cut_owner.append(nearest)
-    edge = np.concatenate((roads.segment_edge[whole], np.array(cut_edge, dtype=np.int64)))
-    begin_m = np.concatenate((along[whole], np.array(cut_m, dtype=np.float64)))
-    station = np.concatenate((owner[whole], np.array(cut_owner, dtype=np.int64)))
+    whole, cut = first[~crossing], first[crossing]
+    segment, share, nearest = _cuts(
+        np.column_stack((x[cut], y[cut])),
+        np.column_stack((x[cut + 1], y[cut + 1])),
+        owner[cut],
+        owner[cut + 1],
+        tree,
+    )
+    point = np.concatenate((whole, cut, cut[segment]))
+    share = np.concatenate((np.zeros(len(whole) + len(cut)), share))
+    station = np.concatenate((owner[whole], owner[cut], nearest))
+    edge = roads.segment_edge[point]
+    begin_m = along[point] + share * (along[point + 1] - along[point])
     order = np.lexsort((begin_m, edge))
     return _joined(roads, edge[order], begin_m[order], station[order])
 
 
 def _cuts(
-    begin: tuple[float, float], end: tuple[float, float], tree: Any
-) -> list[tuple[float, int]]:
-    """Shares of a segment at which a station becomes the nearest, beginning with ``(0, ...)``.
+    begin: Floats, end: Floats, first: Ints, last: Ints, tree: Any
+) -> tuple[Ints, Floats, Ints]:
+    """Where along straight segments another station becomes the nearest.
 
-    The squared distance to a station, less the part that all stations share, is linear along the
-    segment; the nearest stations are the lower envelope of these lines, walked from left to right.
+    The squared distance to a station, less the part that all stations share, is linear along a
+    segment, and the smallest of such lines is concave. So if two stations are nearest at the ends
+    of an interval, and none is nearer than they where they are equally far, there is no third in
+    it; else the third divides the interval.
+
+    Parameters
+    ----------
+    begin, end : numpy.ndarray, shape (K, 2)
+        Ends of the segments.
+    first, last : numpy.ndarray of int, shape (K,)
+        Nearest stations at their ends, different from each other.
+    tree : scipy.spatial.cKDTree
+        Index of the stations.
+
+    Returns
+    -------
+    segment, share, station : numpy.ndarray, shape (M,)
+        Cuts: from this share of the segment on, this station is the nearest. Cuts at the same
+        place stand in the order in which they are driven.
     """
-    p, q = np.array(begin), np.array(end)
-    middle, length = (p + q) / 2, math.dist(begin, end)
-    reach = float(tree.query(middle)[0]) + length
-    near = np.array(sorted(tree.query_ball_point(middle, reach + 1.0)))
-    stations = tree.data[near]
-    value = (stations**2).sum(axis=1) - 2 * stations @ p
-    slope = -2 * stations @ (q - p)
-    share = 0.0
-    now = int(np.lexsort((slope, value))[0])
-    cuts = [(0.0, int(near[now]))]
-    while True:
-        falling = np.flatnonzero(slope < slope[now])
-        if not len(falling):
-            return cuts
-        meets = (value[falling] - value[now]) / (slope[now] - slope[falling])
-        soonest = float(meets.min())
-        if soonest >= 1.0:
-            return cuts
-        tied = falling[meets <= soonest]
-        now = int(tied[slope[tied].argmin()])
-        share = max(share, soonest)
-        cuts.append((share, int(near[now])))
+    step = end - begin
+    found: list[tuple[Ints, Floats, Ints]] = []
+    segment, left, right = np.arange(len(begin)), first, last
+    low, high = np.zeros(len(begin)), np.ones(len(begin))
+    while len(segment):
+        to_left = tree.data[left] - begin[segment]
+        to_right = tree.data[right] - begin[segment]
+        rise = 2 * ((to_right - to_left) * step[segment]).sum(axis=1)
+        gap = (to_right**2).sum(axis=1) - (to_left**2).sum(axis=1)
+        share = np.clip(np.divide(gap, rise, out=low.copy(), where=rise > 0), low, high)
+        place = begin[segment] + share[:, None] * step[segment]
+        third = np.asarray(tree.query(place)[1], dtype=np.int64)
+        far = ((tree.data[left] - place) ** 2).sum(axis=1)
+        near = ((tree.data[third] - place) ** 2).sum(axis=1)
+        between = (near < far - _SAME_M2) & (third != left) & (third != right)
+        done = ~between
+        found.append((segment[done], share[done], right[done]))
+        segment = np.tile(segment[between], 2)
+        low = np.concatenate((low[between], share[between]))
+        high = np.concatenate((share[between], high[between]))
+        left = np.concatenate((left[between], third[between]))
+        right = np.concatenate((third[between], right[between]))
+    if not found:
+        none = np.empty(0, dtype=np.int64)
+        return none, np.empty(0), none
+    cut_segment, cut_share, cut_station = (
+        np.concatenate(part) for part in zip(*found, strict=True)
+    )
+    ahead = ((tree.data[cut_station] - begin[cut_segment]) * step[cut_segment]).sum(axis=1)
+    order = np.lexsort((ahead, cut_share, cut_segment))
+    return cut_segment[order], cut_share[order], cut_station[order]
 
 
 def _joined(

@@ -1,12 +1,13 @@
 """The user's side of a service: send on a schedule, check every answer, write down what was seen.
 
+A connection of TCP, or datagrams of UDP, where one that is lost is lost and no more.
 An open loop: requests go out every interval whether or not the last one was answered, so that a gap
-is seen as long as it is. Runs on the user's host with the standard library only and imports nothing
-of ours; the clients bring the words of their protocol as a `Codec`.
+is seen as long as it is. Runs on the user's host with the standard library and
+`testbed.services.ledger` only; the clients bring the words of their protocol as a `Codec`.
 
-Rows are those of `HEADER`. Where something did not happen a number is ``nan`` (a count -1). A row
-with sequence -1 whose error begins with `EVENT` says what happened between requests. SIGUSR1 pauses
-sending, SIGUSR2 lets it go on.
+Rows are those of `ledger.HEADER`. Where something did not happen a number is ``nan`` (a count -1).
+A row with sequence -1 whose error begins with `EVENT` says what happened between requests. SIGUSR1
+pauses sending, SIGUSR2 lets it go on.
 """
 
 import argparse
@@ -20,37 +21,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-HEADER = (
-    "sequence",
-    "sent_epoch_s",
-    "answered_epoch_s",
-    "delay_s",
-    "processing_s",
-    "count",
-    "correct",
-    "error",
-)
-NAN = math.nan
+from testbed.services.ledger import HEADER, Answer, Ledger, Row
+
+__all__ = ["Answer", "Codec", "Probe", "arguments", "run"]
 EVENT = "event: "
 FLUSH_S = 0.1
 LONGEST_WAIT_S = 0.05
 FAREWELL_S = 3.0
 CONNECT_S = 30.0
 RETRY_S = 0.02
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a service said: -1 for a number it did not say, ``problem`` where it is wrong."""
-
-    sequence: int
-    count: int
-    processing_s: float = NAN
-    problem: str = ""
 
 
 class Codec(Protocol):
@@ -66,124 +48,17 @@ class Codec(Protocol):
         """Answers that are complete with these bytes."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One request and its answer; times on the monotonic clock, seconds."""
-
-    sequence: int
-    sent_s: float = NAN
-    answered_s: float = NAN
-    processing_s: float = NAN
-    count: int = -1
-    error: str = ""
-
-    def cells(self, epoch_s: float) -> list[str]:
-        """As written to the file; ``epoch_s`` is what the epoch is ahead of the clock."""
-        times = (self.sent_s + epoch_s, self.answered_s + epoch_s)
-        numbers = (*times, self.answered_s - self.sent_s, self.processing_s)
-        said = ["nan" if math.isnan(number) else f"{number:.6f}" for number in numbers]
-        return [str(self.sequence), *said, str(self.count), str(int(not self.error)), self.error]
-
-
-@dataclass
-class Ledger:
-    """Which requests are out, what the next count must be, and whether all was right so far."""
-
-    outstanding: dict[int, float] = field(default_factory=dict)
-    sent: int = 0
-    answered: int = 0
-    wrong: int = 0
-    lost: int = 0
-    reconnects: int = 0
-    longest_gap_s: float = 0.0
-    _last_count: int | None = None
-    _last_right_s: float | None = None
-    _slack: int = 0
-
-    def send(self, sequence: int, now_s: float) -> None:
-        """A request goes out."""
-        self.outstanding[sequence] = now_s
-        self.sent += 1
-
-    def receive(self, answer: Answer, now_s: float) -> list[Row]:
-        """An answer came in: rows for it, and for requests it shows to be lost."""
-        waiting = list(self.outstanding)
-        sequence = answer.sequence
-        if sequence == -1 and waiting:  # it does not say to what; answers come in order
-            sequence = waiting[0]
-        if sequence not in self.outstanding:
-            self.wrong += 1
-            unasked = f"an answer to {sequence}, which was not asked"
-            error = answer.problem if sequence == -1 and answer.problem else unasked
-            return [Row(sequence, NAN, now_s, answer.processing_s, answer.count, error)]
-        rows = []
-        for earlier in waiting[: waiting.index(sequence)]:
-            rows += self._lose(earlier, "no answer: a later one came first")
-        sent_s = self.outstanding.pop(sequence)
-        problem = answer.problem or self._miscount(answer.count)
-        if answer.count >= 0:
-            self._last_count, self._slack = answer.count, 0
-        self.answered += 1
-        if problem:
-            self.wrong += 1
-        else:
-            self._gap_ends(now_s)
-            self._last_right_s = now_s
-        rows.append(Row(sequence, sent_s, now_s, answer.processing_s, answer.count, problem))
-        return rows
-
-    def break_off(self, reason: str) -> list[Row]:
-        """The connection is gone, and with it every answer that was outstanding."""
-        waiting = list(self.outstanding)
-        # Nobody knows which of them the service had still counted: so many counts may be missing.
-        self._slack += len(waiting)
-        return [row for sequence in waiting for row in self._lose(sequence, reason)]
-
-    def end(self, now_s: float) -> list[Row]:
-        """Nothing is waited for any more."""
-        if self.outstanding:
-            self._gap_ends(now_s)
-        waiting = list(self.outstanding)
-        return [row for sequence in waiting for row in self._lose(sequence, "no answer")]
-
-    @property
-    def all_right(self) -> bool:
-        """Whether every request was answered, and rightly."""
-        return not self.wrong and not self.lost and self.answered > 0
-
-    def summary(self) -> dict[str, float]:
-        """What is printed at the end."""
-        return {
-            "sent": self.sent,
-            "answered": self.answered,
-            "wrong": self.wrong,
-            "lost": self.lost,
-            "reconnects": self.reconnects,
-            "longest_gap_s": round(self.longest_gap_s, 6),
-        }
-
-    def _lose(self, sequence: int, reason: str) -> list[Row]:
-        self.lost += 1
-        return [Row(sequence, self.outstanding.pop(sequence), error=reason)]
-
-    def _miscount(self, count: int) -> str:
-        if self._last_count is None:
-            return ""
-        least, most = self._last_count + 1, self._last_count + 1 + self._slack
-        if least <= count <= most:
-            return ""
-        return f"count {count} instead of {least}" + (f" to {most}" if most > least else "")
-
-    def _gap_ends(self, now_s: float) -> None:
-        if self._last_right_s is not None:
-            self.longest_gap_s = max(self.longest_gap_s, now_s - self._last_right_s)
-
-
 class Probe:
     """One connection, kept open, and the loop around it."""
 
-    def __init__(self, codec: Codec, options: argparse.Namespace, output: TextIO) -> None:
-        self.ledger = Ledger()
+    def __init__(
+        self,
+        codec: Codec,
+        options: argparse.Namespace,
+        output: TextIO,
+        answers: TextIO | None = None,
+    ) -> None:
+        self.ledger = Ledger(datagrams=options.datagrams)
         self.stopping = False
         self.pausing = False
         self._paused = False
@@ -191,6 +66,7 @@ class Probe:
         self._options = options
         self._epoch_s = time.time() - time.monotonic()
         self._output = output
+        self._answers = answers
         self._rows = csv.writer(output, lineterminator="\n")
         self._rows.writerow(HEADER)
         self._flushed_s = -math.inf
@@ -250,8 +126,13 @@ class Probe:
 
     def _send(self, now_s: float) -> None:
         self._sequence += 1
-        self._unsent += self._codec.request(self._sequence)
+        content = self._codec.request(self._sequence)
         self.ledger.send(self._sequence, now_s)
+        if self._options.datagrams and self._connection is not None:
+            with contextlib.suppress(OSError):  # nobody there, or no way: it is lost
+                self._connection.send(content)
+        else:
+            self._unsent += content
         if self._options.requests and self._sequence >= self._options.requests:
             self.stopping = True
 
@@ -264,14 +145,28 @@ class Probe:
                 self._unsent = self._unsent[connection.send(self._unsent) :]
         writers = [connection] if self._unsent else []
         readable, _, _ = select.select([connection], writers, [], wait_s)
+        if self._options.datagrams:
+            self._write(self.ledger.expire(time.monotonic()))
         if readable:
-            content = connection.recv(1 << 20)
+            content = self._receive(connection)
             now_s = time.monotonic()
-            if not content:
-                raise ConnectionResetError("the service closed the connection")
             for answer in self._codec.hear(content):
                 self._write(self.ledger.receive(answer, now_s))
+                if self._answers is not None and answer.said is not None:
+                    line = json.dumps({**answer.said, "sequence": answer.sequence})
+                    self._answers.write(line + "\n")
         self._flush()
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        try:
+            content = connection.recv(1 << 20)
+        except ConnectionRefusedError:
+            if self._options.datagrams:  # what somebody on the way said of an earlier one
+                return b""
+            raise
+        if not content and not self._options.datagrams:
+            raise ConnectionResetError("the service closed the connection")
+        return content
 
     def _connect(self) -> None:
         """Connect, trying again while the service is not there.
@@ -285,7 +180,7 @@ class Probe:
         while not self.stopping:
             try:
                 where = (self._options.address, self._options.port)
-                connection = socket.create_connection(where, timeout=1.0)
+                connection = self._open(where)
                 break
             except OSError as error:
                 self._flush()
@@ -294,7 +189,6 @@ class Probe:
                 time.sleep(RETRY_S)
         else:
             return
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)  # noqa: FBT003 - its only argument
         self._connection, self._unsent = connection, b""
         self._codec.start(self._sequence + 1)
@@ -304,6 +198,26 @@ class Probe:
             self._write(
                 [Row(-1, began_s, now_s, error=f"{EVENT}reconnected: {now_s - began_s:.3f} s")]
             )
+
+    def _open(self, where: tuple[str, int]) -> socket.socket:
+        if self._options.datagrams:
+            connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                self._knock(connection, where)
+            except OSError:
+                connection.close()
+                raise
+            return connection
+        connection = socket.create_connection(where, timeout=1.0)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _knock(self, connection: socket.socket, where: tuple[str, int]) -> None:
+        """Wait until anything answers: an empty line is no request, and is not counted."""
+        connection.connect(where)
+        connection.settimeout(1.0)
+        connection.send(b"\n")
+        connection.recv(1 << 16)
 
     def _lose_connection(self, error: OSError) -> None:
         if self._connection is not None:
@@ -323,14 +237,16 @@ class Probe:
 
 
 def arguments(
-    description: str, *, interval_s: float, most_outstanding: int
+    description: str, *, interval_s: float, most_outstanding: int, datagrams: bool = False
 ) -> argparse.ArgumentParser:
-    """The arguments that every client takes."""
+    """The arguments that every client takes; ``datagrams`` where the service speaks UDP."""
     parser = argparse.ArgumentParser(description=description)
+    parser.set_defaults(datagrams=datagrams)
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--interval-s", type=float, default=interval_s, help="between two requests")
     parser.add_argument("--output", type=Path, help="CSV file for a row per request")
+    parser.add_argument("--answers", type=Path, help="file for all that was said, a JSON per line")
     parser.add_argument("--requests", type=int, default=0, help="stop after so many; 0: never")
     parser.add_argument(
         "--most-outstanding",
@@ -345,8 +261,13 @@ def arguments(
 
 def run(codec: Codec, options: argparse.Namespace) -> int:
     """Run a client until SIGTERM or SIGINT; print the summary and return the exit code."""
-    with (options.output or Path("/dev/null")).open("w", encoding="utf-8", newline="") as output:
-        probe = Probe(codec, options, output)
+    with contextlib.ExitStack() as files:
+        rows = options.output or Path("/dev/null")
+        output = files.enter_context(rows.open("w", encoding="utf-8", newline=""))
+        answers = options.answers
+        if answers is not None:
+            answers = files.enter_context(answers.open("w", encoding="utf-8"))
+        probe = Probe(codec, options, output, answers)
 
         def stop(*_: object) -> None:
             probe.stopping = True

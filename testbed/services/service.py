@@ -6,19 +6,45 @@ service of one's own.
 """
 
 import difflib
+import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from testbed.errors import ServiceError
 from testbed.images.recipe import Copy, From, Run, read_recipe
+from testbed.scenario import Tier
+from testbed.services.context import (
+    CLIENT_MODULES,
+    MODELS,
+    SERVER_MODULES,
+    OwnFile,
+    copy_modules,
+    sha256_of,
+    write_context,
+)
+from testbed.services.memory import MemoryBehaviour
 
 GROUP = "testbed.services"
 Value = float | int | str
-CLIENT_MODULES = ("testbed/services/probe.py",)
-"""Modules of ours that clients import; they go to the user's host under the same names."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a service asks of the edge that holds it.
+
+    memory_mb : resident, with what it needs at its start. cores : busy while it answers.
+    latency : the farthest tier that still serves it well (MSMF, section 4.2: a task's level).
+    """
+
+    memory_mb: float
+    cores: float = 1.0
+    latency: Tier = "local"
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,12 @@ class Service:
         program as ``--memory-mb``. A default's type is the option's.
     write_inputs : ``write_inputs(folder, cache)`` writes what the client needs besides its program.
     interval_s : time between two requests that suits it, seconds.
+    modules, shared : modules of the testbed that the server imports besides those all have, and
+        that both programs do.
+    own_files : files of the user's that the image is built with where they are there.
+    write_models : ``write_models(folder, cache, own)`` writes the other files that the image is
+        built with; ``own`` says where the user's are.
+    needs : what it asks of an edge; ``None`` where nobody has said.
     """
 
     name: str
@@ -42,6 +74,22 @@ class Service:
     client_options: Mapping[str, Value] = field(default_factory=dict)
     write_inputs: Callable[[Path, Path], None] | None = None
     interval_s: float = 0.02
+    modules: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    own_files: tuple[OwnFile, ...] = ()
+    write_models: Callable[[Path, Path, Mapping[str, Path]], None] | None = None
+    needs: Needs | None = None
+
+    @cached_property
+    def memory(self) -> MemoryBehaviour:
+        """How its memory behaves, as measured.
+
+        Raises
+        ------
+        ServiceError
+            If it was not measured.
+        """
+        return MemoryBehaviour.read(self.folder)
 
     def server_command(self, options: Mapping[str, Value] | None = None) -> list[str]:
         """Argument list that starts the server inside its container.
@@ -84,19 +132,58 @@ class Service:
         """
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.folder / "client.py", folder / "client.py")
-        top = Path(__file__).resolve().parents[2]
-        for module in CLIENT_MODULES:
-            target = folder / module
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(top / module, target)
+        copy_modules((*CLIENT_MODULES, *self.shared), folder)
         if self.write_inputs is not None:
-            try:
+            with self._cache_errors(cache):
                 self.write_inputs(folder / "inputs", cache)
-            except OSError as error:
-                raise ServiceError(
-                    f"service {self.name!r}: its inputs cannot be written: {error}. "
-                    f"Is {cache} a folder of yours? TESTBED_CACHE names another"
-                ) from error
+
+    @contextmanager
+    def build_context(
+        self, cache: Path, options: Mapping[str, Value] | None = None
+    ) -> Iterator[Path]:
+        """A temporary folder with the recipe and everything it copies, to build an image of.
+
+        Raises
+        ------
+        ServiceError
+            If a file of the user's that an option names is not there or is another one, or a model
+            cannot be had.
+        """
+        files = self._own_files(options)
+        with tempfile.TemporaryDirectory(prefix=f"{self.name}-") as folder:
+            context = Path(folder) / "context"
+            write_context(
+                context, self.folder, (*SERVER_MODULES, *self.modules, *self.shared), files
+            )
+            if self.write_models is not None:
+                with self._cache_errors(cache):
+                    self.write_models(context / MODELS, cache, files)
+            yield context
+
+    def image_name(self, options: Mapping[str, Value] | None = None) -> str:
+        """Name of its image: another one where other files of the user's go into it."""
+        files = self._own_files(options)
+        if not files:
+            return self.name
+        words = sorted((name, sha256_of(path)) for name, path in files.items())
+        return f"{self.name}-{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}"
+
+    @contextmanager
+    def _cache_errors(self, cache: Path) -> Iterator[None]:
+        try:
+            yield
+        except ServiceError:
+            raise
+        except OSError as error:
+            raise ServiceError(
+                f"service {self.name!r}: its inputs cannot be written: {error}. "
+                f"Is {cache} a folder of yours? TESTBED_CACHE names another"
+            ) from error
+
+    def _own_files(self, options: Mapping[str, Value] | None) -> dict[str, Path]:
+        chosen = self._chosen(options, {file.option: "" for file in self.own_files})
+        found = {file.name: file.find(str(chosen[file.option])) for file in self.own_files}
+        return {name: path for name, path in found.items() if path is not None}
 
     def expected_layers(self) -> dict[str, str]:
         """Instructions that make layers, and of which kind: ``base`` or ``app``."""
@@ -111,7 +198,8 @@ class Service:
         self, options: Mapping[str, Value] | None, defaults: Mapping[str, Value]
     ) -> dict[str, Value]:
         """Defaults with what was asked for put over them; options of the other side are let by."""
-        every = {**self.server_options, **self.client_options}
+        own = {file.option: "" for file in self.own_files}
+        every = {**self.server_options, **self.client_options, **own}
         chosen = dict(defaults)
         for name, value in (options or {}).items():
             if name not in every:

@@ -33,6 +33,17 @@ def test_a_chart_comes_as_widget_and_as_picture(roads, cells):
     assert len(chart.figure().axes[0].collections) == len(chart.layers)
 
 
+def test_the_widget_shows_the_whole_view_as_near_as_it_can(roads):
+    chart = charts.road_chart(roads)
+    shown = widget(chart, height_px=460)
+    world_px = 256 * 2**shown.zoom
+    wide_px = (chart.view.east - chart.view.west) / 360 * world_px
+    high_px = (chart.view.north - chart.view.south) / 360 / chart.view.squeeze * world_px
+    assert wide_px <= 800
+    assert high_px <= 460
+    assert 2 * wide_px > 800 or 2 * high_px > 460
+
+
 def test_the_widget_holds_every_layer_and_what_it_says(roads, cells):
     chart = charts.road_chart(roads) + charts.cell_layers(roads, cells)
     drawn = [layer for layer in widget(chart).layers if hasattr(layer, "data")]

@@ -134,7 +134,15 @@ class Ansible:
 
 
 @pytest.fixture
-def run(monkeypatch):
+def state(tmp_path):
+    """The folder of a lab that is up."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, state):
     """Provision with a stand-in for Ansible; what was said, and what was raised if anything."""
 
     def provision_with(ansible, *, layers=(), clients=()):
@@ -144,7 +152,7 @@ def run(monkeypatch):
         said = []
         done = provision(
             PLAN,
-            STATE,
+            state,
             wan_plans=WAN,
             layers=list(layers),
             clients=list(clients),
@@ -171,21 +179,22 @@ def test_what_was_done_is_counted_and_each_task_is_told(run):
     assert said == ["Install CRIU"]
 
 
-def test_hosts_code_layers_and_clients_are_staged(run, tmp_path):
-    (tmp_path / "inputs" / "__pycache__").mkdir(parents=True)
-    (tmp_path / "client.py").write_text("print()")
-    (tmp_path / "inputs" / "face.jpg").write_bytes(b"jpg")
-    (tmp_path / "inputs" / "__pycache__" / "x.pyc").write_bytes(b"old")
+def test_hosts_code_layers_and_clients_are_staged(run, tmp_path, state):
+    client = tmp_path / "client"
+    (client / "inputs" / "__pycache__").mkdir(parents=True)
+    (client / "client.py").write_text("print()")
+    (client / "inputs" / "face.jpg").write_bytes(b"jpg")
+    (client / "inputs" / "__pycache__" / "x.pyc").write_bytes(b"old")
     ansible = Ansible()
     run(
         ansible,
         layers=[LayerArchive("sha-1", Path("/cache/sha-1.tar.zst"))],
-        clients=[ClientFolder(tmp_path, "/opt/testbed/clients/simple/")],
+        clients=[ClientFolder(client, "/opt/testbed/clients/simple/")],
     )
     variables = ansible.asked["extravars"]
-    assert ansible.inventory == inventory(PLAN, STATE, WAN)
+    assert ansible.inventory == inventory(PLAN, state, WAN)
     assert variables["images_layers"] == [{"digest": "sha-1", "archive": "/cache/sha-1.tar.zst"}]
-    assert variables["edge_peer_key"] == "/run/testbed/lab/ssh/peer"
+    assert variables["edge_peer_key"] == str(state / "ssh" / "peer")
     assert variables["user_clients"][0]["folder"] == "/"
     assert ansible.archives["client-0.tar"] == {
         "opt/testbed/clients/simple/client.py": b"print()",
@@ -193,7 +202,8 @@ def test_hosts_code_layers_and_clients_are_staged(run, tmp_path):
     }
     code = ansible.archives["edge.tar"]
     assert code == {f"edge/{name}": data for name, data in edge_files().items()}
-    assert not Path(ansible.asked["private_data_dir"]).exists()  # nothing is left behind
+    assert Path(ansible.asked["private_data_dir"]).parent == state  # goes with the lab
+    assert list(state.iterdir()) == []  # nothing is left behind
 
 
 def test_a_failing_task_is_said_with_host_task_and_its_own_words(run):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from made_geolife import HEADER, START
+from made_town import made_town
 
+from testbed.mobility.sumo.net import build_net
 from testbed.roads.load import load_road_map
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +61,22 @@ def geolife(tmp_path):
             return folder / "labels.txt"
 
     return Made
+
+
+@pytest.fixture(scope="session")
+def town_osm(tmp_path_factory):
+    """A small town as OpenStreetMap data: a grid of streets, a platform, a building site."""
+    path = tmp_path_factory.mktemp("town") / "town.osm"
+    path.write_text(made_town(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def nets(tmp_path_factory):
+    """One folder of made networks for all tests."""
+    return tmp_path_factory.mktemp("nets")
+
+
+@pytest.fixture(scope="session")
+def town_net(town_osm, nets):
+    return build_net(town_osm, nets)

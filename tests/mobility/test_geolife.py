@@ -3,7 +3,13 @@ import pytest
 from made_geolife import plt_line
 
 from testbed.errors import DataNotFoundError, TraceError
-from testbed.mobility.geolife import find_geolife, read_labels, read_plt, read_track, segments
+from testbed.mobility.geolife.tracks import (
+    find_geolife,
+    read_labels,
+    read_plt,
+    read_track,
+    segments,
+)
 
 
 def track(begin_s=0, count=30, lat=39.9, step=0.0001):

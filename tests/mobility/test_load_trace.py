@@ -3,7 +3,8 @@ from made_geolife import plt_line
 
 from testbed.errors import DataNotFoundError, TraceError
 from testbed.mobility.load import load_trace
-from testbed.roads.network import RoadMap
+from testbed.roads.load import load_road_map
+from testbed.roads.matching.offline import match_trace
 from testbed.scenario import Scenario
 
 SUMO = {"source": "sumo", "minimum_distance": "1500 m"}
@@ -72,10 +73,72 @@ def test_a_trace_that_is_not_there_says_what_to_do(berlin, tmp_path):
         load(scenario(track), berlin, None, [tmp_path])
 
 
-def test_sumo_cannot_drive_on_a_map_that_is_no_net(berlin, tmp_path):
-    (tmp_path / "town.osm").write_text("<osm/>", encoding="utf-8")
-    made = scenario(SUMO)
-    made = made.model_copy(update={"map": made.map.model_copy(update={"source": "town.osm"})})
-    assert isinstance(berlin, RoadMap)
-    with pytest.raises(TraceError, match=r"netconvert --osm-files town\.osm"):
-        load(made, berlin, None, [tmp_path])
+def test_sumo_drives_on_a_net_made_of_an_osm_map(town_osm, tmp_path):
+    roads = load_road_map(town_osm)
+    made = scenario({"source": "sumo", "minimum_distance": "300 m"}, skip="2 s")
+    made = made.model_copy(update={"map": made.map.model_copy(update={"source": str(town_osm)})})
+    trace, report = load(made, roads, tmp_path / "cache")
+    assert "SUMO trip" in report.source
+    matched = match_trace(roads, trace)
+    assert matched.matched_share == 1.0
+    assert [file.name[:4] for file in sorted((tmp_path / "cache").iterdir())] == ["net-", "trip"]
+
+
+def test_several_users_may_take_trips_of_their_own(berlin, trips):
+    usual, _ = load(scenario(SUMO), berlin, trips)
+    other, report = load(scenario({**SUMO, "seed": 8}), berlin, trips)
+    assert "seed 8" in report.source
+    assert not usual["lat_deg"].equals(other["lat_deg"])
+
+
+ON_THE_MAP = {"lat": 52.4300, "lon": 13.5250}
+MADE = {
+    "round-trip": {"start": ON_THE_MAP, "end": {"lat": 52.4360, "lon": 13.5400}},
+    "random-waypoint": {},
+    "random-walk": {},
+}
+
+
+@pytest.mark.parametrize("source", MADE)
+def test_a_made_trace_lasts_as_long_as_asked_and_stays_on_the_map(berlin, source):
+    made = scenario({"source": source, **MADE[source], "duration": "200 s", "step": "500 ms"})
+    trace, report = load(made, berlin)
+    assert (len(trace), trace["time_s"].iloc[-1]) == (401, 200.0)
+    assert set(trace["user"]) == {"alice"}
+    assert report.fixes == 401
+    west, south, east, north = berlin.box_deg
+    assert trace["lat_deg"].between(south, north).all()
+    assert trace["lon_deg"].between(west, east).all()
+    again, _ = load(made, berlin)
+    assert trace.equals(again)
+
+
+def test_a_made_trace_without_a_duration_lasts_the_scenario_s_after_what_is_skipped(berlin):
+    made = scenario({"source": "random-waypoint"}, skip="30 s")
+    made = made.model_copy(update={"duration": 90.0})
+    trace, _ = load(made, berlin)
+    assert (trace["time_s"].iloc[0], trace["time_s"].iloc[-1]) == (0.0, 90.0)
+
+
+def test_a_user_more_changes_nothing_for_the_others(berlin):
+    alone = scenario({"source": "random-walk", "duration": "300 s"})
+    bob = alone.users["alice"].model_copy(update={"host": "bike", "service": "other"})
+    both = alone.model_copy(update={"users": {"bob": bob, **alone.users}})
+    bobs, _ = load_trace(bob, both, berlin, None)
+    alices, _ = load(both, berlin)
+    assert alices.equals(load(alone, berlin)[0])
+    assert not bobs["lat_deg"].equals(alices["lat_deg"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"end": {"lat": 13.5, "lon": 52.4}}, r"the end at 13\.5, 52\.4 is far off the map"),
+        ({"end": {"lat": 52.4500, "lon": 13.53}}, r"has no road of berlin within 200 m"),
+        ({"end": ON_THE_MAP}, r"at the same place"),
+    ],
+)
+def test_a_round_trip_that_cannot_be_made_names_the_user(berlin, changed, words):
+    trip = {"source": "round-trip", **MADE["round-trip"], **changed}
+    with pytest.raises(TraceError, match=rf"users\.alice\.trace: .*{words}"):
+        load(scenario(trip), berlin)

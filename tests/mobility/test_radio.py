@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from testbed.mobility.radio import HandoverRule, SignalModel, received_dbm
+from testbed.mobility.radio import HandoverRule, RadioState, SignalModel, received_dbm
+from testbed.movement import Radio
 from testbed.roads.cells import hexagonal_cells
-from testbed.scenario import Radio
 
 QUIET = Radio(shadowing=0.0)
 
@@ -89,3 +91,43 @@ def test_without_time_to_trigger_the_change_is_at_once():
     rule = HandoverRule.from_radio(Radio(hysteresis=2.0, time_to_trigger=0.0))
     rule.update(0.0, {"a": -80.0, "b": -90.0})
     assert rule.update(1.0, {"a": -80.0, "b": -77.0}) == "b"
+
+
+def test_a_handover_leaves_no_link_for_its_time_and_nothing_triggers_in_it():
+    rule = HandoverRule.from_radio(Radio(time_to_trigger=0.0, handover_time="500 ms"))
+    a, b = {"a": -70.0, "b": -80.0}, {"a": -80.0, "b": -70.0}
+    walked = [
+        (0.0, a, RadioState("a", connected=True)),  # the first serves at once
+        (1.0, b, RadioState("b", connected=False, in_handover_until_s=1.5)),
+        (1.4, a, RadioState("b", connected=False, in_handover_until_s=1.5)),  # not back yet
+        (1.5, b, RadioState("b", connected=True)),  # over
+        (2.0, a, RadioState("a", connected=False, in_handover_until_s=2.5)),
+        (3.0, {}, RadioState("a", connected=True)),
+        (4.0, {"c": -60.0}, RadioState("c", connected=False, in_handover_until_s=4.5)),
+    ]
+    for time_s, rssi, state in walked:
+        assert rule.observe(time_s, rssi) == state
+    assert rule.state(4.6) == RadioState("c", connected=True)
+
+
+def test_before_any_base_station_is_seen_there_is_no_link():
+    rule = HandoverRule.from_radio(Radio())
+    assert rule.observe(0.0, {}) == RadioState("", connected=False)
+
+
+def test_as_before_a_handover_takes_no_time_where_none_is_asked_for():
+    rule = HandoverRule.from_radio(Radio(time_to_trigger=0.0))
+    rule.observe(0.0, {"a": -70.0, "b": -80.0})
+    assert rule.observe(1.0, {"a": -80.0, "b": -70.0}) == RadioState("b", connected=True)
+
+
+@given(
+    noise=st.lists(
+        st.tuples(st.floats(-1.49, 1.49), st.floats(-1.49, 1.49)), min_size=1, max_size=50
+    )
+)
+def test_noise_below_the_hysteresis_never_hands_over(noise):
+    rule = HandoverRule(hysteresis_db=3.0, time_to_trigger_s=0.0)
+    rule.update(0.0, {"a": -70.0, "b": -70.1})
+    for time_s, (one, other) in enumerate(noise, start=1):
+        assert rule.update(float(time_s), {"a": -70.0 + one, "b": -70.0 + other}) == "a"

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import MapError
-from testbed.roads.assemble import Piece, Pieces, assemble
 from testbed.roads.cells import Cells, hexagonal_cells
 from testbed.roads.coverage import nearest_coverage
+from testbed.roads.sources.assemble import Piece, Pieces, assemble
 
 degrees = st.floats(-0.02, 0.02).map(lambda d: round(d, 5))
 
@@ -112,17 +112,6 @@ def test_cell_at_an_offset_is_the_one_of_its_stretch(berlin):
             assert coverage.cell_at(edge, middle) == stretch.cell
         assert coverage.cell_at(edge, 1e9) == coverage.stretches(edge)[-1].cell
         assert coverage.cell_at(edge, -1.0) == coverage.stretches(edge)[0].cell
-
-
-def test_a_short_stretch_is_one_between_two_longer_ones(berlin):
-    coverage = nearest_coverage(berlin, hexagonal_cells(berlin, 150.0))
-    short = coverage.short_stretches(40.0)
-    assert short
-    for stretch in short:
-        assert stretch.length_m < 40.0
-        neighbours = coverage.stretches(stretch.edge)
-        assert neighbours[0] != stretch != neighbours[-1]
-    assert coverage.short_stretches(0.0) == []
 
 
 @pytest.mark.parametrize("separation_m", [0.0, -5.0, 0.1, float("nan")])

@@ -3,36 +3,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from driving import ROUTE, drive, follow
 
 from testbed.errors import TraceError
-from testbed.roads.hmm import RoadModel
-from testbed.roads.matching import OnlineMatcher
+from testbed.roads.matching.offline import match_trace
+from testbed.roads.matching.online import OnlineMatcher
 from testbed.roads.routes import RouteFinder
-from testbed.roads.viterbi import match_trace
-
-ROUTE = ["0-1", "1-101", "101-201", "201-202", "202-203", "203-303"]
-
-
-def drive(grid, edge_named, *, speed_mps=10.0, noise_m=0.0, seed=1, route=ROUTE, step_s=1.0):
-    """A trace along grid edges with Gaussian noise, and the true edge of each fix."""
-    edges = [edge_named(name) for name in route]
-    ends = np.cumsum(grid.length_m[edges])
-    time = np.arange(0.0, (ends[-1] - 40.0) / speed_mps, step_s)  # 20 m off the first and last node
-    along = 20.0 + time * speed_mps
-    which = np.searchsorted(ends, along, side="right")
-    true = np.array(edges)[which]
-    offset = along - np.concatenate(([0.0], ends))[which]
-    x, y = grid.positions(true, offset)
-    noise = np.random.default_rng(seed).normal(scale=noise_m, size=(2, len(time)))
-    lat, lon = grid.projection.to_latlon(x + noise[0], y + noise[1])
-    return pd.DataFrame({"time_s": time, "lat_deg": lat, "lon_deg": lon}), true
-
-
-def follow(matcher, trace):
-    return [
-        matcher.update(row.time_s, row.lat_deg, row.lon_deg)
-        for row in trace.itertuples(index=False)
-    ]
 
 
 @pytest.mark.parametrize(("noise_m", "least"), [(0.0, 0.93), (5.0, 0.9), (10.0, 0.85)])
@@ -46,11 +22,13 @@ def test_the_online_matcher_finds_road_and_direction(grid, edge_named, noise_m, 
 
 def test_the_offset_is_where_the_user_is(grid, edge_named):
     trace, true = drive(grid, edge_named)
-    for match, edge in zip(follow(OnlineMatcher(grid), trace), true, strict=True):
+    matches = follow(OnlineMatcher(grid), trace)
+    right = [m.distance_m for m, edge in zip(matches, true, strict=True) if m.edge == edge]
+    assert np.median(right) < 0.5
+    assert max(right) < 10.0  # the filter runs on a little where the road turns
+    for match in matches:
         x, y = grid.position(match.edge, match.offset_m)
         assert (x, y) == pytest.approx((match.x_m, match.y_m))
-        if match.edge == edge:
-            assert match.distance_m < 0.01
         lat, lon = grid.projection.point_latlon(x, y)
         assert (lat, lon) == pytest.approx((match.lat_deg, match.lon_deg))
 
@@ -81,10 +59,13 @@ def test_every_fix_that_is_not_matched_has_a_reason(grid, edge_named):
     matcher = OnlineMatcher(grid)
     first = trace.iloc[0]
     matcher.update(0.0, first.lat_deg, first.lon_deg)
-    far = matcher.update(1.0, 10.0, 10.0)
+    x, y = grid.position(0, grid.length_m[0] / 2)
+    beside = matcher.update(0.2, *grid.projection.point_latlon(x, y + 90.0))
+    assert beside.reason == "no road within 50 m"
+    far = matcher.update(0.4, 10.0, 10.0)
     assert not far.matched
-    assert far.reason == "no road within 50 m"
-    assert "does not advance" in matcher.update(0.5, first.lat_deg, first.lon_deg).reason
+    assert far.reason == "outside the map"
+    assert "does not advance" in matcher.update(0.3, first.lat_deg, first.lon_deg).reason
     assert "finite" in matcher.update(3.0, math.nan, first.lon_deg).reason
     assert math.isnan(far.offset_m)
     assert far.probability == 0.0
@@ -145,7 +126,7 @@ def test_a_table_of_matches_names_the_nodes_of_the_map(grid, edge_named):
     assert list(frame.columns[:3]) == ["time_s", "from_node", "to_node"]
     assert frame["from_node"].iloc[8] == 0
     assert frame["to_node"].iloc[8] == 1
-    assert frame["reason"].iloc[5] == "no road within 50 m"
+    assert frame["reason"].iloc[5] == "outside the map"
     assert pd.isna(frame["from_node"].iloc[5])
 
 
@@ -169,13 +150,3 @@ def test_routes_are_bounded_shortest_and_turning_round_costs(grid, edge_named):
     way = wide.route(start, edge_named("304-404"))
     assert way[-1] == edge_named("304-404")
     assert len(way) == 3
-
-
-def test_candidates_are_the_nearest_point_of_each_road(grid, edge_named):
-    model = RoadModel(grid)
-    edge = edge_named("0-1")
-    x, y = grid.position(edge, 77.0)
-    near = model.candidates(np.array([x]), np.array([y + 6.0]))[0]
-    assert {c.edge for c in near} == {edge, edge_named("1-0")}
-    assert near[0].distance_m == pytest.approx(6.0, abs=0.05)
-    assert {round(c.offset_m) for c in near} == {77, round(grid.length_m[edge]) - 77}

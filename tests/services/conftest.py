@@ -55,13 +55,27 @@ def client_folder(tmp_path_factory, cache):
     return folder
 
 
+@pytest.fixture(scope="session")
+def context(cache):
+    """What a service's image is built from, with its models, for a name."""
+    with contextlib.ExitStack() as stack:
+        made = {}
+
+        def folder(name):
+            if name not in made:
+                made[name] = stack.enter_context(find_service(name).build_context(cache))
+            return made[name]
+
+        yield folder
+
+
 @pytest.fixture
-def serve():
+def serve(context):
     """Start the server of a service on a free port: ``serve("simple") -> port``."""
     with contextlib.ExitStack() as stack:
 
         def start(name, *options):
-            server = find_service(name).folder / "server.py"
+            server = context(name) / "server.py"
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, server, "--address", "127.0.0.1", "--port", "0", *options],

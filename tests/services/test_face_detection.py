@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from testbed.errors import ServiceError
+from testbed.services import package
 from testbed.services.face_detection import inputs
 from testbed.services.face_detection.client import Frames, read_frames
 from testbed.services.face_detection.server import detect, load_detector
@@ -61,7 +62,7 @@ def test_the_second_time_needs_no_network(tmp_path, client_folder, cache, monkey
     def refuse(*_args, **_more):
         raise AssertionError("started a program")
 
-    monkeypatch.setattr(inputs.subprocess, "run", refuse)
+    monkeypatch.setattr(package.subprocess, "run", refuse)
     inputs.write_inputs(tmp_path / "inputs", cache)
     for path in (first / "inputs").rglob("*.j*"):
         copy = tmp_path / path.relative_to(first)
@@ -72,18 +73,6 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(ServiceError, match=r"cannot be written: .* TESTBED_CACHE"):
         find_service("face-detection").prepare_inputs(tmp_path / "x", cache=tmp_path / "cache")
-
-
-def test_another_video_of_the_same_name_is_not_used(tmp_path, monkeypatch):
-    (tmp_path / "inputs").mkdir()
-    (tmp_path / "inputs" / "carphone_pristine.mp4").write_text("something else")
-
-    def fail(command, **_more):
-        return inputs.subprocess.CompletedProcess(command, 1, "", "no index")
-
-    monkeypatch.setattr(inputs.subprocess, "run", fail)
-    with pytest.raises(ServiceError, match=r"(?s)could not download; check pip's index.*no index"):
-        inputs.fetch_video(tmp_path)
 
 
 def test_an_undisturbed_run_is_all_right(port, use):
@@ -108,7 +97,7 @@ def test_a_broken_jpeg_is_an_error_and_not_counted(port, frames):
     answers = ask(port, jpeg, b"\xff\xd8 no jpeg", b"", jpeg)
     assert [answer.get("count") for answer in answers] == [1, None, None, 2]
     assert [answer["sequence"] for answer in answers] == [1, 2, 3, 4]
-    assert answers[1]["error"] == answers[2]["error"] == "not a readable JPEG"
+    assert all("not a readable JPEG" in answer["error"] for answer in answers[1:3])
 
 
 def test_an_announced_gigabyte_closes_only_that_connection(port, frames):

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.services.probe import HEADER, Answer, Ledger, Row
+from testbed.services.ledger import DATAGRAM_S, HEADER, Answer, Ledger, Row
 
 
 def sent(ledger, *sequences):
@@ -87,6 +87,25 @@ def test_after_a_broken_connection_only_what_was_out_may_be_missing(out, jump):
     assert bool(row.error) != (1 <= jump <= 1 + out)
     (row,) = ledger.receive(Answer(51, 10 + jump + 1), 2.0)
     assert not row.error
+
+
+@given(lost=st.integers(0, 5), jump=st.integers(0, 8))
+def test_a_lost_datagram_may_have_been_counted_or_not(lost, jump):
+    ledger = Ledger(datagrams=True)
+    sent(ledger, *range(1, 3 + lost))
+    ledger.receive(Answer(1, 10), 1.0)
+    *gone, row = ledger.receive(Answer(2 + lost, 10 + jump), 2.0)
+    assert len(gone) == lost == ledger.lost
+    assert bool(row.error) != (1 <= jump <= 1 + lost)
+    assert not ledger.all_right or not lost
+
+
+def test_a_datagram_is_waited_for_some_time_only():
+    ledger = Ledger(datagrams=True)
+    sent(ledger, 1, 2)
+    assert not ledger.expire(DATAGRAM_S - 1)
+    assert [row.sequence for row in ledger.expire(DATAGRAM_S + 2)] == [1, 2]
+    assert not ledger.outstanding
 
 
 def test_a_row_has_a_cell_for_each_column():

@@ -1,4 +1,5 @@
 import ast
+import hashlib
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -6,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import ServiceError
+from testbed.images.plan import plan_image
 from testbed.images.recipe import read_recipe
 from testbed.services import service as service_module
+from testbed.services.context import CLIENT_MODULES, TOP, OwnFile
 from testbed.services.service import Service, find_service, service_names
 
-NAMES = ["face-detection", "simple"]
+NAMES = ["face-detection", "openface", "ram", "simple", "xonotic", "yolo"]
 
 
 def test_our_services_are_found_by_name():
@@ -28,25 +31,78 @@ def test_a_service_is_whole(name):
     assert next(iter(layers.values())) == "base"
     assert set(list(layers.values())[1:]) == {"app"}
     recipe = read_recipe(service.folder / "Dockerfile")
-    assert f"{service.port}/tcp" in str(recipe.instructions)
+    assert f"{service.port}/{service.protocol}" in str(recipe.instructions)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_clients_use_the_standard_library_and_the_probe_only(name):
-    top = Path(service_module.__file__).parents[2]
-    files = [find_service(name).folder / "client.py"]
-    files += [top / module for module in service_module.CLIENT_MODULES]
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            for module in modules:
-                ours = module == "testbed.services.probe"
-                assert ours or module.split(".")[0] in sys.stdlib_module_names, (file, module)
+def test_clients_need_the_standard_library_and_what_is_brought_only(name):
+    service = find_service(name)
+    brought = [*CLIENT_MODULES, *service.shared]
+    ours = {path.removesuffix(".py").replace("/", ".") for path in brought}
+    for file in [service.folder / "client.py", *(TOP / module for module in brought)]:
+        for module in imported(file):
+            assert module.split(".")[0] in sys.stdlib_module_names or any(
+                module == known or module.startswith(f"{known}.") for known in ours
+            ), (file, module)
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_build_context_holds_all_that_the_recipe_copies(name, cache):
+    service = find_service(name)
+    with service.build_context(cache) as folder:
+        recipe = read_recipe(folder / "Dockerfile")
+        plan_image(recipe, folder, architecture="x86_64")  # reads every file that is copied
+        assert (folder / "server.py").read_bytes() == (service.folder / "server.py").read_bytes()
+        kept = folder
+    assert not kept.exists()
+    assert service.image_name() == name
+
+
+class TestFilesOfTheUsers:
+    weights = b"trained for weeks"
+    own = OwnFile("weights", "net.weights", hashlib.sha256(weights).hexdigest())
+
+    @pytest.fixture
+    def service(self, tmp_path, monkeypatch):
+        (tmp_path / "service").mkdir()
+        (tmp_path / "service" / "Dockerfile").write_text("FROM debian:trixie-slim\n")
+        monkeypatch.delenv("TESTBED_DATA", raising=False)
+        return Service("mine", tmp_path / "service", 9, own_files=(self.own,))
+
+    def test_what_an_option_names_goes_into_the_image(self, service, tmp_path):
+        (tmp_path / "w").write_bytes(self.weights)
+        options = {"weights": str(tmp_path / "w")}
+        with service.build_context(tmp_path, options) as folder:
+            assert (folder / "own" / "net.weights").read_bytes() == self.weights
+        assert service.image_name(options) not in {"mine", service.image_name()}
+        assert "--weights" not in service.server_command(options)
+
+    def test_what_lies_among_the_data_is_found(self, service, tmp_path, monkeypatch):
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "net.weights").write_bytes(self.weights)
+        monkeypatch.setenv("TESTBED_DATA", f"/nowhere:{tmp_path}")
+        with service.build_context(tmp_path) as folder:
+            assert (folder / "own" / "net.weights").exists()
+
+    def test_without_them_the_folder_is_empty(self, service, tmp_path):
+        with service.build_context(tmp_path) as folder:
+            assert list((folder / "own").iterdir()) == []
+        assert service.image_name() == "mine"
+
+    def test_a_file_that_is_not_there_or_another_is_refused(self, service, tmp_path):
+        (tmp_path / "w").write_bytes(self.weights[:-1])
+        with pytest.raises(ServiceError, match=r"is not the known net\.weights"):
+            service.image_name({"weights": str(tmp_path / "w")})
+        with pytest.raises(ServiceError, match="'weights': there is no file /no/such"):
+            service.image_name({"weights": "/no/such"})
 
 
 def test_an_unknown_service_is_answered_with_the_nearest():

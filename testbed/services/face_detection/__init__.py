@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from testbed.services.context import PICTURES
 from testbed.services.face_detection.inputs import write_inputs
-from testbed.services.service import Service
+from testbed.services.service import Needs, Service
 
 SERVICE = Service(
     name="face-detection",
@@ -12,4 +13,6 @@ SERVICE = Service(
     client_options={"tolerance_px": 0, "most_outstanding": 4},
     write_inputs=write_inputs,
     interval_s=0.1,
+    modules=(PICTURES,),
+    needs=Needs(memory_mb=100.0, cores=0.5, latency="regional"),
 )

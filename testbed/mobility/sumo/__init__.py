@@ -1,0 +1,1 @@
+"""Trips and whole traffic that SUMO drives."""

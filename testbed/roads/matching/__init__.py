@@ -1,0 +1,1 @@
+"""Map matching: which road a position lies on, fix by fix or for a whole trace at once."""

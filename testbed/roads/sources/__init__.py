@@ -1,0 +1,1 @@
+"""Where road maps come from: files of several kinds, and OpenStreetMap's servers."""
