@@ -2,10 +2,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from synthetic import synthetic_run
 
 from testbed.roads.load import load_road_map
 from testbed.roads.sources.assemble import Piece, Pieces, assemble
+
+# Timing decides no test. Whatever else Hypothesis does here or in CI stays as it is.
+settings.register_profile("testbed", settings.default, deadline=None)
+settings.load_profile("testbed")
 
 ROOT = Path(__file__).resolve().parents[1]
 LAT, LON = 52.5, 13.4

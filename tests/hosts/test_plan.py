@@ -33,7 +33,8 @@ def scenario(servers=2, stations=2, services=1, names=str):
     roles = [{"role": "server", "tier": "local"}] * servers
     roles += [{"role": "base-station"}] * stations
     roles += [{"role": "user"}]
-    hosts = {names(f"h{number}"): role for number, role in enumerate(roles)}
+    # No lab has a dash in its name, so none is called like a host.
+    hosts = {names(f"h-{number}"): role for number, role in enumerate(roles)}
     return Scenario.model_validate({
         "name": "made",
         "map": {"source": "berlin"},
@@ -48,7 +49,7 @@ def scenario(servers=2, stations=2, services=1, names=str):
 
 def renamed(name):
     """A small scenario in which one server has this name."""
-    return scenario(names=lambda host: name if host == "h0" else host)
+    return scenario(names=lambda host: name if host == "h-0" else host)
 
 
 @unhurried
@@ -133,7 +134,7 @@ def test_a_lab_s_name_is_measured_as_the_kernel_measures_it():
 @pytest.mark.parametrize("hosts", [ROOM, ROOM + 1])
 def test_more_hosts_than_addresses_are_refused(hosts):
     base = scenario()
-    spec = base.hosts["h0"]
+    spec = base.hosts["h-0"]
     big = base.model_copy(update={"hosts": {f"h{n}": spec for n in range(hosts)}, "links": ()})
     if hosts > ROOM:
         with pytest.raises(ScenarioError, match=f"{hosts} hosts; a lab has room for {ROOM}"):
@@ -162,23 +163,23 @@ def test_the_switch_joins_the_machine_s_own_cable():
         f"addr add {network[1]}/24 dev br0",
         "link set v-mine master br0 up",
     ]
-    assert (plan.cable, plan.core, plan.netns("h0")) == ("tb-mine", "tb-mine-core", "tb-mine-h0")
+    assert (plan.cable, plan.core, plan.netns("h-0")) == ("tb-mine", "tb-mine-core", "tb-mine-h-0")
 
 
 def test_a_host_has_its_addresses_and_a_way_to_each_neighbour():
     plan = plan_lab(scenario(2, 1))
-    this = plan.hosts["h1"]
+    this = plan.hosts["h-1"]
     assert (this.control_address, this.data_address) == ("10.77.0.12", "10.78.0.12")
-    assert plan_addresses(plan, "h1") == [
+    assert plan_addresses(plan, "h-1") == [
         "link set lo up",
         "addr add 10.78.0.12/32 dev lo",
         "link set eth0 up",
         "addr add 10.77.0.12/24 dev eth0",
     ]
-    assert sorted(plan_routes(plan, "h1")) == [
-        "route replace 10.78.0.11/32 dev wan-h0 src 10.78.0.12",
-        "route replace 10.78.0.13/32 dev wan-h2 src 10.78.0.12",
-        "route replace 10.78.0.14/32 dev wan-h3 src 10.78.0.12",
+    assert sorted(plan_routes(plan, "h-1")) == [
+        "route replace 10.78.0.11/32 dev wan-h-0 src 10.78.0.12",
+        "route replace 10.78.0.13/32 dev wan-h-2 src 10.78.0.12",
+        "route replace 10.78.0.14/32 dev wan-h-3 src 10.78.0.12",
     ]
 
 
