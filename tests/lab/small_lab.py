@@ -1,6 +1,7 @@
 """A small lab, and what tests do in it."""
 
 import json
+import os
 import shlex
 import subprocess
 import time
@@ -15,7 +16,8 @@ from testbed.migration.mover import Mover, Stop
 from testbed.migration.technique import find_technique
 from testbed.scenario import Scenario
 
-NAME = "test"
+NAME = os.environ.get("TESTBED_TEST_LAB", "test")
+"""Checkouts on one machine that are tested at once give their labs names of their own."""
 SCENARIO = """
 name: small
 map: {source: berlin}
