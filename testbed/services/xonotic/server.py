@@ -264,6 +264,7 @@ def main() -> None:
     )
 
     def end(*_: object) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # its end is wanted now
         game.end()
         os._exit(0)
 
