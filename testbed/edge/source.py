@@ -205,7 +205,8 @@ class Move:
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
                 self.state = "dumped"
-                listing, payload = self._gather()
+                with self._timeline.phase("gather", frozen=True):
+                    listing, payload = self._gather()
                 told = True
                 answer = self._restore(listing, payload)
             except ChannelClosedError as error:

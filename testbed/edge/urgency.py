@@ -37,13 +37,24 @@ def put_back(pid: int = 0) -> None:
         return
 
 
+def threads(pid: int) -> list[int]:
+    """Ids of all threads of a task.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it has ended.
+    """
+    return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+
+
 @contextlib.contextmanager
 def lifted(pids: Iterable[int]) -> Iterator[None]:
     """Serve tasks with all their threads first for this block; then they queue as they did."""
     before = []
     for pid in pids:
         with contextlib.suppress(OSError):
-            for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+            for thread in threads(pid):
                 was = os.sched_getscheduler(thread), os.sched_getparam(thread)
                 before.append((thread, was, os.getpriority(os.PRIO_PROCESS, thread)))
                 put_first(thread)
