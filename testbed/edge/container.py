@@ -8,13 +8,14 @@ holder to another that was made long before: no namespace, mount or cgroup is du
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import netlink
+from . import netlink, urgency
 from .spec import CGROUPS, ROOTS, Spec, network_commands, runtime_config
 
 STATE = Path("/run/testbed/containers")
@@ -71,13 +72,17 @@ class Holder:
             If they do not within a second.
         """
         events = os.open(self.spec.cgroup / "cgroup.events", os.O_RDONLY)
+        news = select.poll()
+        news.register(events, select.POLLPRI)
         try:
-            (self.spec.cgroup / "cgroup.freeze").write_text("1")
-            deadline = time.monotonic() + 1.0
-            while b"frozen 1" not in os.pread(events, 256, 0):
-                if time.monotonic() > deadline:
-                    self.thaw()
-                    raise TimeoutError(f"{self.spec.name} could not be frozen within a second")
+            with urgency.lifted(self.processes()):
+                (self.spec.cgroup / "cgroup.freeze").write_text("1")
+                deadline = time.monotonic() + 1.0
+                while b"frozen 1" not in os.pread(events, 256, 0):
+                    if time.monotonic() > deadline:
+                        self.thaw()
+                        raise TimeoutError(f"{self.spec.name} could not be frozen within a second")
+                    news.poll(100)
         finally:
             os.close(events)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pycriu import rpc_pb2 as rpc
 
+from . import urgency
+
 INSIDE = "/.testbed"
 LIBRARIES = f"{platform.machine()}-linux-gnu"
 LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2", "aarch64": "lib/ld-linux-aarch64.so.1"}
@@ -108,6 +110,14 @@ class Criu:
         """
         self._ask(rpc.RESTORE, folder, "restore.log", rst_sibling=False, lazy_pages=lazy)
         self._hear("restore")
+
+    def put_first(self) -> None:
+        """Have the worker, and what it starts to restore, served first."""
+        pid = self.process.pid
+        while pid:
+            urgency.put_first(pid)
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+            pid = int(children.split()[0]) if children else 0
 
     def close(self) -> None:
         """End the worker."""

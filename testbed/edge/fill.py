@@ -23,13 +23,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import urgency
 from .pages import PAGE, Span
 
 Run = tuple[int, int, int]
 """Start and end address in the task, and where the content lies in this process."""
 
 CHUNK = 256 << 10
-LONGEST_WATCH_S, QUIET_MS = 0.04, 3
+LONGEST_WATCH_S, QUIET_S = 0.04, 3e-3
+REST = 2.0
+"""Between two chunks it rests, in chunks' lengths: it is served first, and the service runs."""
 LONGEST_STUCK_S = 2.0
 FINISHED = 0x52535446
 """What CRIU says when all tasks are restored."""
@@ -121,7 +124,6 @@ class Filler:
         self._tally = tally
         self._start = start
         self._descriptor = -1
-        self._poll = select.poll()
         self._gone = False
         self._asked: list[int] = []
         self._argument = (ctypes.c_uint64 * 5)()
@@ -130,11 +132,11 @@ class Filler:
         """Fill until nothing is left."""
         self._descriptor = descriptor
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK)
-        self._poll.register(descriptor, select.POLLIN)
+        urgency.put_first()
         try:
             # Before all are restored nothing is registered: CRIU still moves mappings about.
             while not restored.is_set():
-                self._serve(1)
+                self._serve(1e-3)
             self._fill_hot()
             self._serve_until_quiet()
             self._fill_rest()
@@ -150,27 +152,29 @@ class Filler:
 
     def _serve_until_quiet(self) -> None:
         began_s = time.monotonic()
-        while time.monotonic() - began_s < LONGEST_WATCH_S and self._serve(QUIET_MS):
+        while time.monotonic() - began_s < LONGEST_WATCH_S and self._serve(QUIET_S):
             pass
 
     def _fill_rest(self) -> None:
         stuck_s = 0.0
         while not self._gone and (run := self.pending.take()):
             start, end, where = run
+            began_s = time.monotonic()
             done = self._copy(start, min(start + CHUNK, end), where)
             # Back with the rest before anything is heard: the news may be about it.
             self.pending.give_back((start + done, end, where + done))
-            self._serve(0 if done else 1)
             now_s = time.monotonic()
+            self._serve(REST * (now_s - began_s) if done else 1e-3)
             stuck_s = 0.0 if done else stuck_s or now_s
             if stuck_s and now_s - stuck_s > LONGEST_STUCK_S:
                 raise OSError(_ENOENT, f"page {start:#x} waits for content, and no mapping has it")
         while self._serve(0):
             pass
 
-    def _serve(self, timeout_ms: int) -> bool:
+    def _serve(self, timeout_s: float) -> bool:
         """Answer what the kernel asks and tells; False where there was nothing in time."""
-        heard = bool(self._poll.poll(0 if self._asked else timeout_ms))
+        timeout_s = 0.0 if self._asked else timeout_s
+        heard = bool(select.select([self._descriptor], [], [], timeout_s)[0])
         if heard:
             try:
                 said = os.read(self._descriptor, 64 * _EVENT.size)

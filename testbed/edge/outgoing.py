@@ -56,6 +56,9 @@ class Outgoing:
         """Have CRIU write its images and send whatever the target lacks of the memory."""
         raise NotImplementedError
 
+    def hurry(self) -> None:
+        """Have whatever helps to look served first: the service is about to stand still."""
+
     def hot(self) -> dict[int, list[Span]]:
         """What each task wrote last, and so will soon need again."""
         return {}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, netlink, preflight
+from . import claim, container, files, netlink, preflight, urgency
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu
@@ -200,11 +200,13 @@ class Move:
         with self._lock:
             told = False
             try:
+                self._hurry()
                 self._catch_up()
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
                 self.state = "dumped"
-                listing, payload = self._gather()
+                with self._timeline.phase("gather", frozen=True):
+                    listing, payload = self._gather()
                 told = True
                 answer = self._restore(listing, payload)
             except ChannelClosedError as error:
@@ -226,6 +228,7 @@ class Move:
     def settle(self, *, moved: bool) -> None:
         """End the move: the service lives at the target, or goes on here."""
         self._stop.set()
+        urgency.put_back()
         with self._lock:
             if moved:
                 self._leave()
@@ -234,6 +237,7 @@ class Move:
 
     def _confirm(self) -> bool:
         """Have the target keep the service; False where it cannot be told or is not whole."""
+        urgency.put_back()
         try:
             answer = self._channel().ask({"message": "confirm"})
             for start_s, end_s, detail in answer["fills"]:
@@ -263,6 +267,15 @@ class Move:
         self.state = "dropped"
 
     # -- steps
+
+    def _hurry(self) -> None:
+        """From here on both halves, and what lies between them, are served first."""
+        self._channel().send({"message": "hurry"})
+        urgency.put_first()
+        if self._line:
+            urgency.put_first(self._line.process.pid)
+        self._started_criu().put_first()
+        self._outgoing().hurry()
 
     def _catch_up(self) -> None:
         """Send what was written since the last round, again as long as it becomes less."""

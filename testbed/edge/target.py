@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import container, files, netlink
+from . import container, files, netlink, urgency
 from .channel import Channel, ChannelClosedError
 from .container import Holder
 from .criu import INSIDE, Criu
@@ -98,6 +98,14 @@ class Target:
                 memory.seal()
         return {}
 
+    def hurry(self, _: dict[str, Any], __: bytes) -> None:
+        """Be served first: the service is about to stand still."""
+        urgency.put_first()
+        if (carrier := urgency.carrier()) > 0:
+            urgency.put_first(carrier)
+        if self._criu:
+            self._criu.put_first()
+
     def restore(self, head: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Bring the service to life from the images and let the waiting packets in."""
         holder, spec = self._ready(), self._ready().spec
@@ -147,6 +155,7 @@ class Target:
 
     def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Everything that could wait until the service answered."""
+        urgency.put_back()
         holder = self._ready()
         holder.save()
         self._confirmed = True
@@ -273,6 +282,7 @@ def serve(channel: Channel) -> None:
         "forked": target.forked,
         "files": target.files,
         "sync": target.sync,
+        "hurry": target.hurry,
         "restore": target.restore,
         "confirm": target.confirm,
     }
@@ -280,7 +290,7 @@ def serve(channel: Channel) -> None:
     try:
         while True:
             head, data = channel.receive()
-            answers = head["message"] not in {"pages", "forked", "files"}
+            answers = head["message"] not in {"pages", "forked", "files", "hurry"}
             try:
                 answer = {"error": failed} if failed else handlers[head["message"]](head, data)
             except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import urgency
 from .pages import Span, joined, private_spans
 
 PROGRAM = Path("/usr/local/libexec/testbed-tracker")
@@ -110,6 +111,10 @@ class WriteProtect:
         """Ask and wait for the answer."""
         self.ask()
         return self.answer()
+
+    def put_first(self) -> None:
+        """Have it served before ordinary work of this host."""
+        urgency.put_first(self._process.pid)
 
     def close(self) -> None:
         """Watch no longer; the task's memory is as it was without."""

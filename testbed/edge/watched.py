@@ -115,6 +115,12 @@ class Watched(Outgoing):
             self._send_missing()
             self._late = self._unwatched()
 
+    def hurry(self) -> None:
+        """Have the trackers served first."""
+        for task in self._tasks.values():
+            if task.tracker:
+                task.tracker.put_first()
+
     def hot(self) -> dict[int, list[Span]]:
         """The pages that were written in the last moment before the freeze."""
         return self._hot

@@ -8,6 +8,7 @@ import pytest
 from small_lab import STOP
 
 from testbed.errors import MigrationError, RemoteCommandError
+from testbed.experiment.prepare import container_spec
 from testbed.migration.technique import find_technique
 
 AHEAD = ["delta", "pre-copy"]
@@ -51,6 +52,17 @@ def test_face_detection_moves_with_its_open_connection(hosts, technique):
     said = hosts.ask_user("faces")
     assert said["status"] == 0, said
     assert said["answered"] == said["sent"] > 5
+
+
+@pytest.mark.parametrize("technique", ["cold", *AHEAD])
+def test_the_service_queues_for_the_processor_as_it_did(hosts, technique):
+    steering = hosts.start()
+    cgroup = container_spec(hosts.scenario, hosts.lab.plan, hosts.parts, "counter").cgroup
+    tasks = f"$(cat {cgroup}/cgroup.procs)"
+    hosts.on("edge-1", f"renice -n 5 -p {tasks}")
+    assert move(hosts, steering, "edge-2", technique).outcome == "moved"
+    queues = hosts.on("edge-2", f"ps -L -o cls=,rtprio=,ni= -p {tasks}")
+    assert {tuple(line.split()) for line in queues.splitlines()} == {("TS", "-", "5")}
 
 
 @ahead_of_the_freeze
