@@ -47,7 +47,6 @@ def move(arena: Arena, case: Case, technique: str) -> Measured:
         raise MigrationError(f"{case.name}: {outcome.outcome}: {outcome.reason}\n{outcome.log}")
     lengths_s = {p.phase: p.end_s - p.start_s for p in outcome.phases if p.frozen}
     within = [p for p in outcome.phases if p.frozen and p.phase not in OUTSIDE]
-    print([p.detail for p in outcome.phases if p.phase=="fill"], [(p.phase,p.detail,p.bytes,round(1e3*(p.end_s-p.start_s))) for p in outcome.phases if p.phase=="ahead"], outcome.notes)
     fills_s = [p.end_s - p.start_s for p in outcome.phases if p.phase == "fill"]
     return Measured(
         gap_s=seen.gap_s,
