@@ -88,14 +88,16 @@ class Criu:
         self.begin_dump(pid, folder, cgroup=cgroup)
         self.end_dump()
 
-    def begin_dump(self, pid: int, folder: str, *, cgroup: str, parent: str = "") -> None:
+    def begin_dump(self, pid: int, folder: str, *, cgroup: str = "", parent: str = "") -> None:
         """Have a dump begin, as `dump` does; `end_dump` waits for it.
 
         ``parent`` is a folder of images, relative to ``folder``, whose pages need not be written.
+        Without ``cgroup`` CRIU stops the processes by itself and lets them go on afterwards.
         """
-        more = {"parent_img": parent, "track_mem": True} if parent else {}
-        self._ask(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True, freeze_cgroup=cgroup,
-                  **more)  # fmt: skip
+        more: dict[str, object] = {"freeze_cgroup": cgroup} if cgroup else {}
+        if parent:
+            more |= {"parent_img": parent, "track_mem": True}
+        self._ask(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True, **more)
 
     def end_dump(self) -> None:
         """Wait until the dump that was begun is over."""
