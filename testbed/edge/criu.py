@@ -46,8 +46,38 @@ def command(descriptor: int) -> list[str]:
     ]
 
 
-class Criu:
-    """One RPC worker, waiting for one request.
+class Worker:
+    """A started CRIU, spoken to over its socket."""
+
+    def __init__(self, conversation: socket.socket) -> None:
+        self._socket = conversation
+
+    def features(self) -> dict[str, bool]:
+        """What CRIU says that the kernel can do.
+
+        Asked once before it is needed, it also saves 25 ms of a freeze.
+
+        Raises
+        ------
+        CriuError
+            If CRIU does not answer.
+        """
+        request = rpc.criu_req()
+        request.type = rpc.FEATURE_CHECK
+        request.keep_open = True
+        for name in FEATURES:
+            setattr(request.features, name, True)
+        self._socket.send(request.SerializeToString())
+        data = self._socket.recv(LARGEST_ANSWER)
+        if not data:
+            raise CriuError("CRIU ended at its start; does it run in a container of this edge?")
+        answer = rpc.criu_resp()
+        answer.ParseFromString(data)
+        return {name: bool(getattr(answer.features, name)) for name in FEATURES}
+
+
+class Criu(Worker):
+    """One RPC worker in a container, waiting for one request.
 
     Parameters
     ----------
@@ -60,7 +90,8 @@ class Criu:
     """
 
     def __init__(self, holder: int, *, cgroup: Path | None, first_pid: int) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(ours)
         worker = " ".join(command(theirs.fileno()))
         enter = f"nsenter -t {holder} -m -n -i -u -r -w -- {worker}"
         # Writing ns_last_pid inside the pid namespace gives the worker a pid that no restored
@@ -119,29 +150,6 @@ class Criu:
             return
         self.process.kill()
         self.process.wait()
-
-    def features(self) -> dict[str, bool]:
-        """What CRIU says that the kernel can do.
-
-        Asked once before it is needed, it also saves 25 ms of a freeze.
-
-        Raises
-        ------
-        CriuError
-            If CRIU does not answer.
-        """
-        request = rpc.criu_req()
-        request.type = rpc.FEATURE_CHECK
-        request.keep_open = True
-        for name in FEATURES:
-            setattr(request.features, name, True)
-        self._socket.send(request.SerializeToString())
-        data = self._socket.recv(LARGEST_ANSWER)
-        if not data:
-            raise CriuError("CRIU ended at its start; does it run in a container of this edge?")
-        answer = rpc.criu_resp()
-        answer.ParseFromString(data)
-        return {name: bool(getattr(answer.features, name)) for name in FEATURES}
 
     def _ask(self, kind: int, folder: str, log: str, **options: object) -> None:
         request = rpc.criu_req()
