@@ -1,7 +1,7 @@
 """What stands in CRIU's images, as far as it is shown: magic numbers, fields, and their words.
 
-The numbers are CRIU's own (its ``images/*.proto``, ``magic.h`` and ``image.h``), the same since
-version 3; fields that a later version adds are skipped.
+The numbers are CRIU's own (its ``images/*.proto``, ``magic.h`` and ``image.h``). A later version
+adds fields, which are skipped, and keeps those that there are.
 """
 
 from testbed.checkpoints.wire import Field, Table
@@ -23,7 +23,7 @@ MAGIC = {
 
 INVENTORY: Table = {1: Field("version"), 8: Field("uptime_us")}
 PSTREE: Table = {
-    1: Field("pid"),
+    1: Field("pid", needed=True),
     2: Field("ppid"),
     3: Field("group"),
     4: Field("session"),
@@ -39,13 +39,13 @@ CORE: Table = {
     4: Field("ids", "message", IDS),
 }
 VMA: Table = {
-    1: Field("start"),
-    2: Field("end"),
+    1: Field("start", needed=True),
+    2: Field("end", needed=True),
     3: Field("offset"),
     4: Field("backing"),
     5: Field("protection"),
     6: Field("flags"),
-    7: Field("status"),
+    7: Field("status", needed=True),
 }
 MM: Table = {
     5: Field("stack"),
@@ -55,7 +55,7 @@ MM: Table = {
     14: Field("mappings", "message", VMA, many=True),
 }
 PAGEMAP_HEAD: Table = {1: Field("pages_id")}
-FDINFO: Table = {1: Field("id"), 3: Field("type"), 4: Field("fd")}
+FDINFO: Table = {1: Field("id", needed=True), 3: Field("type"), 4: Field("fd", needed=True)}
 
 _FLAGS = {1: Field("id"), 2: Field("flags")}
 INET: Table = {
@@ -78,12 +78,12 @@ UNIX: Table = {
     8: Field("peer"),
     11: Field("name", "bytes"),
 }
-REGULAR: Table = {2: Field("flags"), 3: Field("position"), 6: Field("name", "text"),
+REGULAR: Table = {2: Field("flags"), 3: Field("position"), 6: Field("name", "text", needed=True),
                   8: Field("size")}  # fmt: skip
 PIPE: Table = {2: Field("pipe"), 3: Field("flags")}
 FILE: Table = {
     1: Field("type"),
-    2: Field("id"),
+    2: Field("id", needed=True),
     3: Field("regular", "message", REGULAR),
     4: Field("inet", "message", INET),
     8: Field("eventfd", "message", {**_FLAGS, 4: Field("counter")}),

@@ -17,6 +17,7 @@ Words = npt.NDArray[np.uint64]
 PAGE_SIZES = (4096, 16384, 65536)
 AT_ONCE = 4096
 """Pages whose content is looked at together."""
+MOST_PAGES = 2**27
 _WORD = 8
 _NOTHING = np.empty(0, np.uint64)
 
@@ -87,6 +88,8 @@ def read_pages(store: Store, name: str, page_size: int) -> Pages:
         If the page map or its pages are missing, cut short, or do not belong together.
     """
     pages_id, ranges = _read_map(store, name)
+    if sum(this.pages for this in ranges) > MOST_PAGES:
+        raise store.broken(name, "it names more pages than any machine has")
     by_kind: dict[str, list[images.Range]] = {"held": [], "parent": [], "lazy": []}
     for this in ranges:
         here, parent = this.flags & images.PRESENT, this.flags & images.PARENT

@@ -108,12 +108,14 @@ class Store:
         Raises
         ------
         CheckpointError
-            If there is none.
+            If there is none, or it cannot be read.
         """
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             raise self.broken(name, "it is missing") from None
+        except OSError as error:
+            raise self.broken(name, f"it cannot be read: {error.strerror}") from error
 
     def broken(self, name: str, what: str) -> CheckpointError:
         """What to raise where an image is not whole."""

@@ -58,6 +58,8 @@ def _read_task(store: Store, entry: dict[str, Any]) -> Task:
     )
     if store.size(f"mm-{pid}.img"):
         mm = store.only(f"mm-{pid}.img", formats.MM)
+        if any(area["end"] <= area["start"] for area in mm["mappings"]):
+            raise store.broken(f"mm-{pid}.img", "a mapping ends before it begins")
     if ids.get("files") and store.size(f"fdinfo-{ids['files']}.img"):
         descriptors = store.entries(f"fdinfo-{ids['files']}.img", formats.FDINFO)
     machine = formats.MACHINES.get(core.get("machine", 0), "unknown")
@@ -82,7 +84,7 @@ def _bits(core: dict[str, Any], machine: str) -> int:
 
 
 def read_files(store: Store) -> dict[int, dict[str, Any]]:
-    """What was open, by CRIU's number for it; of an older CRIU than 3.6 nothing."""
+    """What was open, by CRIU's number for it; nothing where there is no such image."""
     if not store.size("files.img"):
         return {}
     return {entry["id"]: entry for entry in store.entries("files.img", formats.FILE)}

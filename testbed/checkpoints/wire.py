@@ -23,12 +23,14 @@ class Field:
 
     kind : ``zigzag`` is a number that may be negative (``sint32``, ``sint64``). of : the fields of
     a message within. many : there may be several; the value is a list then, empty for none.
+    needed : a message without it is broken.
     """
 
     name: str
     kind: Kind = "number"
     of: Table | None = None
     many: bool = False
+    needed: bool = False
 
 
 def decode(data: bytes, table: Table) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def decode(data: bytes, table: Table) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the content ends within a field, or is no message at all.
+        If the content ends within a field, lacks one, or is no message at all.
     """
     found: dict[str, Any] = {field.name: [] for field in table.values() if field.many}
     at = 0
@@ -53,6 +55,9 @@ def decode(data: bytes, table: Table) -> dict[str, Any]:
             found[field.name].append(_meaning(value, field))
         else:
             found[field.name] = _meaning(value, field)
+    for field in table.values():
+        if field.needed and field.name not in found:
+            raise ValueError(f"a message without {field.name}")
     return found
 
 

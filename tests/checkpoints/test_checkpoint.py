@@ -6,7 +6,7 @@ import sys
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_images import HEAP, LAZY, LIBRARY, PAGE, PARENT, SHARED, STACK, make, message, write
 
@@ -105,6 +105,7 @@ def test_a_32_bit_task_is_told(tmp_path):
     assert list(Checkpoint.open(tmp_path).processes["bits"]) == [64, 32, 64]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([None, PARENT, LAZY, b"\0", b"x"]), max_size=8))
 def test_every_page_is_counted_once(tmp_path_factory, pages):
     heap = [p * PAGE if isinstance(p, bytes) else p for p in pages]
@@ -274,6 +275,30 @@ def test_a_message_is_read_as_it_was_written(number, several, data):
     assert decode(message(fields), table) == {"a": number, "b": several, "c": {"d": data}}
     packed = {1: number, 2: b"".join(message({0: n})[1:] for n in several)}
     assert decode(message(packed), table) == {"a": number, "b": several}
+
+
+SMALL = ("pstree", "core-1000", "mm-1000", "pagemap-1000", "files", "fdinfo-1", "tcp-stream-ff")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(SMALL), st.integers(0, 400), st.integers(0, 255))
+def test_whatever_a_byte_becomes_the_answer_is_a_table_or_a_clear_error(spoilt, name, at, byte):
+    path = spoilt / f"{name}.img"
+    was = path.read_bytes()
+    content = bytearray(was)
+    content[at % len(content)] = byte
+    path.write_bytes(content)
+    try:
+        with contextlib.suppress(CheckpointError):
+            found = Checkpoint.open(spoilt)
+            assert all(len(getattr(found, table)) >= 0 for table in cli.checkpoint.TABLES)
+    finally:
+        path.write_bytes(was)
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("spoilt"))
 
 
 # -- how it looks
