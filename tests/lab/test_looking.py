@@ -82,6 +82,7 @@ def test_what_an_edge_says_of_its_ways_is_what_a_move_takes(hosts):
     assert bool(by_pages) == (ways["edge-1"].dump == "with pages")
     at_once = [note for note in outcome.notes if "before the service goes on" in note]
     assert bool(at_once) == (ways["edge-2"].restore == "memory first")
+    assert hosts.open("edge-2", "edge-1", "cold").finish().outcome == "moved"
     told = []
     hosts.lab.tell_ways(list(ways.values()), told.append)
     assert len(told) == 1
