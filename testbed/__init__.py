@@ -1,22 +1,25 @@
 """A laboratory for mobile edge computing in which a real container follows a moving user.
 
 ``testbed.run(scenario)`` runs an experiment and returns its results; ``with testbed.lab(scenario)
-as lab:`` gives the hosts alone; ``testbed.Run.open(folder)`` reads results again.
+as lab:`` gives the hosts alone; ``testbed.Run.open(folder)`` reads results again;
+``testbed.Checkpoint.open(path)`` looks into a checkpoint.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from testbed.checkpoints.checkpoint import Checkpoint
     from testbed.experiment.session import lab, run
     from testbed.measurement.store import Run
     from testbed.scenario import Scenario, read_scenario
 
-__all__ = ["Run", "Scenario", "lab", "read_scenario", "run"]
+__all__ = ["Checkpoint", "Run", "Scenario", "lab", "read_scenario", "run"]
 
 _HOME = {
     "lab": "testbed.experiment.session",
     "run": "testbed.experiment.session",
+    "Checkpoint": "testbed.checkpoints.checkpoint",
     "Run": "testbed.measurement.store",
     "Scenario": "testbed.scenario",
     "read_scenario": "testbed.scenario",

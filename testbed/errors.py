@@ -116,5 +116,25 @@ class MigrationError(TestbedError, RuntimeError):
         self.log = log
 
 
+class PreflightError(MigrationError):
+    """A service cannot be restored where it should go; nothing was touched.
+
+    Attributes
+    ----------
+    reasons : tuple of str
+        Each with its remedy.
+    """
+
+    def __init__(
+        self, message: str, *, reasons: tuple[str, ...] = (), running_at: str = ""
+    ) -> None:
+        super().__init__(message, phase="preflight", running_at=running_at)
+        self.reasons = reasons
+
+
+class CheckpointError(TestbedError, ValueError):
+    """What should be a checkpoint is none, or is not whole."""
+
+
 class ResultsError(TestbedError, ValueError):
     """A results folder is incomplete or was not written by a run."""

@@ -168,7 +168,11 @@ class LinkRecord:
 
 @dataclass(frozen=True)
 class HostRecord:
-    """One host of the lab and its clock against the controller's."""
+    """One host of the lab and its clock against the controller's.
+
+    tracker, dump, restore : how the engine moves a service from and to it, where nothing about the
+    service itself stands against that (`testbed.hosts.judgements.engine_ways`).
+    """
 
     host: str
     role: str
@@ -180,6 +184,9 @@ class HostRecord:
     criu: str
     clock_offset_s: float
     clock_uncertainty_s: float
+    tracker: str = ""
+    dump: str = ""
+    restore: str = ""
 
 
 @dataclass(frozen=True)

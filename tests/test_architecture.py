@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("migration", "hosts", "images", "measurement"), 1),
     **dict.fromkeys(("mobility", "roads", "services"), 2),
     **dict.fromkeys(("prediction", "planning", "handoff"), 3),
-    **dict.fromkeys(("experiment", "campaign", "analysis"), 4),
+    **dict.fromkeys(("experiment", "campaign", "analysis", "checkpoints"), 4),
     **dict.fromkeys(("cli", "__init__"), 5),
 }
 """Room to floor; ``testbed/__init__.py`` is the door through which notebooks come in."""

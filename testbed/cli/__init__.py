@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli import movement
+from testbed.cli import checkpoint, movement
 from testbed.errors import TestbedError, UnsupportedMachineError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(movement.match)
 app.command()(movement.predict)
 app.add_typer(movement.data_app, name="data")
 app.add_typer(lab_app, name="lab")
+app.add_typer(checkpoint.checkpoint_app, name="checkpoint")
 
 CANNOT = 2
 """Exit status where this machine cannot do what is asked; nothing was changed then."""

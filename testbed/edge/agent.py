@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import container, netlink, probe, target, wan
+from . import container, fitness, netlink, probe, target, wan
 from .container import Holder
 from .source import Move, Ways
 from .spec import Spec
@@ -123,6 +123,14 @@ class Agent:
         """
         with target.held(name):
             return target.adopt(name)
+
+    def service_facts(self, name: str) -> dict[str, Any]:
+        """What decides whether a service of this host can be restored elsewhere."""
+        return fitness.of_service(name)
+
+    def room(self) -> dict[str, Any]:
+        """What is taken on this host."""
+        return fitness.of_host()
 
     # -- migration
 

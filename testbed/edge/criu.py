@@ -48,8 +48,38 @@ def command(descriptor: int) -> list[str]:
     ]
 
 
-class Criu:
-    """One RPC worker, waiting for one request.
+class Worker:
+    """A started CRIU, spoken to over its socket."""
+
+    def __init__(self, conversation: socket.socket) -> None:
+        self._socket = conversation
+
+    def features(self) -> dict[str, bool]:
+        """What CRIU says that the kernel can do.
+
+        Asked once before it is needed, it also saves 25 ms of a freeze.
+
+        Raises
+        ------
+        CriuError
+            If CRIU does not answer.
+        """
+        request = rpc.criu_req()
+        request.type = rpc.FEATURE_CHECK
+        request.keep_open = True
+        for name in FEATURES:
+            setattr(request.features, name, True)
+        self._socket.send(request.SerializeToString())
+        data = self._socket.recv(LARGEST_ANSWER)
+        if not data:
+            raise CriuError("CRIU ended at its start; does it run in a container of this edge?")
+        answer = rpc.criu_resp()
+        answer.ParseFromString(data)
+        return {name: bool(getattr(answer.features, name)) for name in FEATURES}
+
+
+class Criu(Worker):
+    """One RPC worker in a container, waiting for one request.
 
     Parameters
     ----------
@@ -62,7 +92,8 @@ class Criu:
     """
 
     def __init__(self, holder: int, *, cgroup: Path | None, first_pid: int) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(ours)
         worker = " ".join(command(theirs.fileno()))
         enter = f"nsenter -t {holder} -m -n -i -u -r -w -- {worker}"
         # Writing ns_last_pid inside the pid namespace gives the worker a pid that no restored
@@ -90,14 +121,16 @@ class Criu:
         self.begin_dump(pid, folder, cgroup=cgroup)
         self.end_dump()
 
-    def begin_dump(self, pid: int, folder: str, *, cgroup: str, parent: str = "") -> None:
+    def begin_dump(self, pid: int, folder: str, *, cgroup: str = "", parent: str = "") -> None:
         """Have a dump begin, as `dump` does; `end_dump` waits for it.
 
         ``parent`` is a folder of images, relative to ``folder``, whose pages need not be written.
+        Without ``cgroup`` CRIU stops the processes by itself and lets them go on afterwards.
         """
-        more = {"parent_img": parent, "track_mem": True} if parent else {}
-        self._ask(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True, freeze_cgroup=cgroup,
-                  **more)  # fmt: skip
+        more: dict[str, object] = {"freeze_cgroup": cgroup} if cgroup else {}
+        if parent:
+            more |= {"parent_img": parent, "track_mem": True}
+        self._ask(rpc.DUMP, folder, "dump.log", pid=pid, leave_running=True, **more)
 
     def end_dump(self) -> None:
         """Wait until the dump that was begun is over."""
@@ -127,29 +160,6 @@ class Criu:
             return
         self.process.kill()
         self.process.wait()
-
-    def features(self) -> dict[str, bool]:
-        """What CRIU says that the kernel can do.
-
-        Asked once before it is needed, it also saves 25 ms of a freeze.
-
-        Raises
-        ------
-        CriuError
-            If CRIU does not answer.
-        """
-        request = rpc.criu_req()
-        request.type = rpc.FEATURE_CHECK
-        request.keep_open = True
-        for name in FEATURES:
-            setattr(request.features, name, True)
-        self._socket.send(request.SerializeToString())
-        data = self._socket.recv(LARGEST_ANSWER)
-        if not data:
-            raise CriuError("CRIU ended at its start; does it run in a container of this edge?")
-        answer = rpc.criu_resp()
-        answer.ParseFromString(data)
-        return {name: bool(getattr(answer.features, name)) for name in FEATURES}
 
     def _ask(self, kind: int, folder: str, log: str, **options: object) -> None:
         request = rpc.criu_req()

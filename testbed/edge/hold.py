@@ -53,6 +53,10 @@ class Hold:
         Packets that were routed before and queued after are put back by the next call.
         """
         netlink.replace_route(self.address, device)
+        return self.put_back()
+
+    def put_back(self) -> int:
+        """Send waiting packets on their way again, wherever it leads now; return their number."""
         released = 0
         with contextlib.suppress(BlockingIOError):
             while True:

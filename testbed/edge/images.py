@@ -90,26 +90,33 @@ def _messages(data: bytes) -> Iterator[dict[int, int]]:
     at = len(MAGIC)
     while at < len(data):
         if at + 4 > len(data):
-            raise ValueError(f"a CRIU page map cut short at byte {len(data)}")
+            raise ValueError(f"a CRIU image cut short at byte {len(data)}")
         (length,) = struct.unpack_from("<I", data, at)
         at += 4
         end = at + length
         if end > len(data):
-            raise ValueError(f"a CRIU page map cut short at byte {len(data)}")
+            raise ValueError(f"a CRIU image cut short at byte {len(data)}")
         fields: dict[int, int] = {}
         while at < end:
-            key, at = _varint(data, at)
-            fields[key >> 3], at = _varint(data, at)
+            key, at = varint(data, at)
+            fields[key >> 3], at = varint(data, at)
             if at > end:
                 raise ValueError("a CRIU page map with a number that runs over its message")
         yield fields
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """One of protobuf's numbers, and where the next thing begins.
+
+    Raises
+    ------
+    ValueError
+        If the content ends within it.
+    """
     value = shift = 0
     while True:
         if at >= len(data):
-            raise ValueError(f"a CRIU page map cut short at byte {len(data)}")
+            raise ValueError(f"a CRIU image cut short at byte {len(data)}")
         byte = data[at]
         at += 1
         value |= (byte & VARINT_LAST) << shift

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .probe_engine import try_claim, try_lazy_restore, try_tracker
 from .probe_memory import try_pagemap_scan, try_soft_dirty, try_userfaultfd, try_wp_async
 from .trial import (
     NEWCGROUP,
@@ -205,7 +206,7 @@ def _read(path: str) -> str:
 
 
 def cpu_facts() -> dict[str, Any]:
-    """Count, model and a hash of the feature flags: a process moves only to the same or more."""
+    """Count, model and feature flags: a process moves only to where its processor's flags are."""
     text = _read("/proc/cpuinfo")
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
     model = re.search(r"^(?:model name|Model)\s*:\s*(.*)$", text, re.MULTILINE)
@@ -213,7 +214,7 @@ def cpu_facts() -> dict[str, Any]:
     return {
         "count": os.cpu_count() or 0,
         "model": model[1].strip() if model else platform.processor(),
-        "flags": len(words),
+        "flags": words,
         "flags_sha256": hashlib.sha256(" ".join(words).encode()).hexdigest() if words else "",
     }
 
@@ -235,6 +236,24 @@ def capability_facts() -> dict[str, bool]:
     return {name: bool(mask >> bit & 1) for name, bit in CAPABILITIES.items()}
 
 
+def setting_facts() -> dict[str, str]:
+    """Settings of the whole system that may change how long a migration takes."""
+    settings = {}
+    for path in SETTINGS:
+        chosen = _read(path).strip()
+        in_force = re.search(r"\[(.+?)\]", chosen)  # the others are what could be chosen
+        settings[path.rpartition("/sys/")[2]] = in_force[1] if in_force else chosen
+    return settings
+
+
+def understands_32_bits() -> bool | None:
+    """Whether CRIU moves 32-bit tasks here; ``None`` where there is no CRIU."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asking = ["criu", "check", "--feature", "compat_cr"]
+        return subprocess.run(asking, capture_output=True, timeout=5, check=False).returncode == 0
+    return None
+
+
 def routes() -> list[dict[str, Any]]:
     """The main routing table, as ``ip -j route`` gives it; empty where there is no ``ip``."""
     with contextlib.suppress(OSError, ValueError, NotTriedError, subprocess.SubprocessError):
@@ -249,6 +268,16 @@ def cgroup2_mount() -> str:
     return found[1] if found else ""
 
 
+SETTINGS = (
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+    "/proc/sys/fs/pipe-max-size",
+    "/proc/sys/vm/unprivileged_userfaultfd",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/vm/swappiness",
+)
+
 TRIALS: dict[str, Callable[[], str]] = {
     "namespaces": try_namespaces,
     "netem": try_qdisc("netem", "delay", "1ms"),
@@ -262,6 +291,9 @@ TRIALS: dict[str, Callable[[], str]] = {
     "userfaultfd": try_userfaultfd,
     "wp_async": try_wp_async,
     "pagemap_scan": try_pagemap_scan,
+    "tracker": try_tracker,
+    "claim": try_claim,
+    "lazy_restore": try_lazy_restore,
 }
 
 
@@ -281,7 +313,12 @@ def facts() -> dict[str, Any]:
         "memory": memory_facts(),
         "disk_free_bytes": shutil.disk_usage("/").free,
         "capabilities": capability_facts(),
-        "criu": {"version": criu, "problem": criu_problem(criu, kernel) if criu else ""},
+        "criu": {
+            "version": criu,
+            "problem": criu_problem(criu, kernel) if criu else "",
+            "moves_32_bits": understands_32_bits(),
+        },
+        "settings": setting_facts(),
         "runtimes": {name: program_version(name) for name in ("crun", "runc")},
         "tools": {name: shutil.which(name) for name in TOOLS},
         "cgroup2_mount": cgroup2_mount(),

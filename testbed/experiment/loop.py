@@ -73,7 +73,7 @@ class User:
 
 def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
     """What must be known to trust and repeat the run that begins now."""
-    scenario = world.scenario
+    scenario, facts = world.scenario, probe.facts()
     return RunManifest(
         run=name,
         scenario=scenario.name,
@@ -83,10 +83,11 @@ def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
         duration_s=world.duration_s(),
         versions={package: version(package) for package in REPORTED_PACKAGES},
         machine={
+            "settings": facts["settings"],
             "kernel": platform.release(),
             "architecture": platform.machine(),
             "python": platform.python_version(),
-            "features": {name: f["works"] for name, f in probe.facts()["features"].items()},
+            "features": {name: f["works"] for name, f in facts["features"].items()},
             "separation_m": world.cells.separation_m,
             "images": {n: [x.digest for x in i.layers] for n, i in parts.images.items()},
         },

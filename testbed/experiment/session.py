@@ -62,6 +62,7 @@ def bring_up(
         try:
             steps.next("provisioning with Ansible over SSH")
             provision_lab(up, parts, where, steps)
+            up.tell_ways(up.describe_hosts(), steps.say)
         except BaseException:
             up.down()
             raise
@@ -112,6 +113,7 @@ def run(
             provision_lab(up, parts, where, steps)
             steps.next("measuring every link")
             links, hosts = up.verify(steps.detail), up.describe_hosts()
+            up.tell_ways(hosts, steps.say)
             folder = Path(results) / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}"
             steps.next(f"{world.duration_s():.0f} s on the road; results in {folder}")
             return Experiment(world, up, parts, folder, steps).run(links, hosts)

@@ -2,7 +2,7 @@
 
 import html
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["machine", "edge"]
@@ -41,6 +41,7 @@ class Diagnosis:
     wan_backend : ``netem``, ``delay-line`` or ``none``.
     dirty_tracker : ``wp-async``, ``soft-dirty`` or ``content``, for the delta technique.
     techniques : ways to move a service that are possible here.
+    ways : how an edge's services are dumped and restored; empty for a machine, which has none.
     """
 
     host: str
@@ -49,6 +50,7 @@ class Diagnosis:
     wan_backend: str
     dirty_tracker: str
     techniques: tuple[str, ...]
+    ways: dict[str, str] = field(default_factory=dict)
 
     @property
     def blocking(self) -> tuple[Finding, ...]:
@@ -62,6 +64,7 @@ class Diagnosis:
             "wan backend": self.wan_backend,
             "pages can be tracked by": self.dirty_tracker,
             "techniques": ", ".join(self.techniques) or "none",
+            **{way: words for way, words in self.ways.items() if way != "tracker"},
         }
 
     @property

@@ -7,19 +7,22 @@ namespace hosts and carries their WAN (CRIU comes with the edges' own root file 
 ``edge`` runs and moves services.
 """
 
-import re
+import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from testbed.edge import probe
-from testbed.errors import UnsupportedMachineError
+from testbed.errors import LabError, UnsupportedMachineError
 from testbed.hosts.diagnosis import Diagnosis, Finding, Role
 from testbed.hosts.judgements import (
     Facts,
     dirty_tracker,
+    engine_ways,
     judge_edge,
+    judge_engine,
     judge_kernel,
     judge_machine,
     judge_room,
@@ -30,6 +33,19 @@ from testbed.hosts.judgements import (
 )
 from testbed.hosts.wan import Backend
 
+IN_ROOT = """
+mount --bind "$0" "$0"
+mount -o remount,bind,ro "$0"
+mount -t proc proc "$0/proc"
+mount --rbind /sys "$0/sys"
+mount --rbind /dev "$0/dev"
+mount -t tmpfs none "$0/run"
+mount -t tmpfs none "$0/tmp"
+mkdir "$0/run/testbed" "$0/run/testbed/edge"
+mount --bind "$1" "$0/run/testbed/edge"
+exec chroot "$0" env PYTHONPATH=/run/testbed python3 -B -m edge.probe
+"""
+"""Asks an edge's root file system for its facts; all mounts end with the process."""
 RANGES = ("10.77.0.0/24", "10.78.0.0/24", "10.88.0.0/24")
 """Addresses that a lab takes: control, WAN and services."""
 
@@ -51,7 +67,10 @@ def examine(facts: Facts, role: Role = "machine", ranges: Sequence[str] = RANGES
         findings += judge_kernel(facts, role)
         findings.append(judge_wan(facts, role))
         findings.append(judge_tracking(facts))
-        findings += judge_edge(facts) if role == "edge" else judge_machine(facts, ranges)
+        if role == "edge":
+            findings += [*judge_edge(facts), *judge_engine(facts)]
+        else:
+            findings += judge_machine(facts, ranges)
         findings += judge_room(facts, role)
     usable = not any(finding.blocks for finding in findings)
     return Diagnosis(
@@ -61,6 +80,7 @@ def examine(facts: Facts, role: Role = "machine", ranges: Sequence[str] = RANGES
         wan_backend=wan_backend(facts),
         dirty_tracker=dirty_tracker(facts),
         techniques=("cold", "delta", "pre-copy") if usable else (),
+        ways=engine_ways(facts) if role == "edge" else {},
     )
 
 
@@ -72,27 +92,33 @@ def examine_edges(facts: Facts, root: Path) -> Diagnosis:
     facts : mapping
         The machine's own: edges share its kernel.
     root : Path
-        The edges' root file system (`testbed.hosts.root`); its CRIU and runtime count.
+        The edges' root file system (`testbed.hosts.root`); its CRIU, runtime and tracker count.
     """
-    criu = _version_in(root, "criu")
-    here = {
-        **facts,
-        "host": "a namespace edge",
-        "criu": {"version": criu, "problem": probe.criu_problem(criu or "", facts["kernel"])},
-        "runtimes": {name: _version_in(root, name) for name in ("crun", "runc")},
-    }
-    diagnosis = examine(here, "edge")
+    diagnosis = examine({**_facts_in(root), "host": "a namespace edge"}, "edge")
     known = {finding.name for finding in examine(facts).findings}
     only = tuple(finding for finding in diagnosis.findings if finding.name not in known)
     return replace(diagnosis, findings=only)
 
 
-def _version_in(root: Path, package: str) -> str | None:
-    """The version of a package in a root file system; ``None`` where it is not in there."""
-    asking = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Version}", package]
-    done = subprocess.run(asking, capture_output=True, text=True, check=False)
-    found = re.match(r"\d+(\.\d+)+", done.stdout)
-    return found[0] if found else None
+def _facts_in(root: Path) -> Facts:
+    """What an edge finds out about itself, asked in its root file system without starting one.
+
+    Raises
+    ------
+    LabError
+        If nothing can be run in there.
+    """
+    edge = str(Path(probe.__file__).parent)
+    asking = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", IN_ROOT]
+    done = subprocess.run([*asking, str(root), edge], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[-300:].rstrip(".")
+        raise LabError(
+            f"the edges' root file system does not work: {said}. Remove "
+            f"{root}; the next lab makes it again"
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def require(diagnosis: Diagnosis) -> None:

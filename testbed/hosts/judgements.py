@@ -33,9 +33,15 @@ def wan_backend(facts: Facts) -> str:
     return "delay-line" if works(facts, "tun") and works(facts, "tbf") else "none"
 
 
+def refused(facts: Facts, name: str) -> bool:
+    """Whether a feature was tried and does not work; one that could not be tried may well do."""
+    return facts.get("features", {}).get(name, {}).get("works") is False
+
+
 def dirty_tracker(facts: Facts) -> str:
     """The best way to learn which pages a running process has written."""
-    if works(facts, "wp_async") and works(facts, "pagemap_scan"):
+    kernel_can = works(facts, "wp_async") and works(facts, "pagemap_scan")
+    if kernel_can and not refused(facts, "tracker"):
         return "wp-async"
     return "soft-dirty" if works(facts, "soft_dirty") else "content"
 
@@ -168,6 +174,43 @@ def judge_tracking(facts: Facts) -> Finding:
         "pages are compared by content, about 45 ms per 160 MB",
         "Kernel 6.7 with CONFIG_USERFAULTFD has wp-async",
     )
+
+
+def judge_engine(facts: Facts) -> Iterator[Finding]:
+    """What the fast path leans on at an edge; each has a second way, which is slower."""
+    for name, title, consequence, remedy in (
+        (
+            "tracker",
+            "tracker",
+            "all content is compared, which takes longer the larger the service is",
+            "Kernel 6.7 or later; provision the edge again, so that its tracker is compiled",
+        ),
+        (
+            "claim",
+            "claimed dump",
+            "CRIU writes all pages while the service stands still, and nobody reads them",
+            "CRIU 4.1 or 4.2 as Debian has it keeps its kernel features where they are looked for",
+        ),
+        (
+            "lazy_restore",
+            "lazy restore",
+            "all memory is restored before the service goes on",
+            "A kernel with CONFIG_USERFAULTFD, and vm.unprivileged_userfaultfd or root",
+        ),
+    ):
+        if works(facts, name):
+            yield Finding(title, "ok", _detail(facts, name))
+        else:
+            yield Finding(title, "limited", _detail(facts, name), consequence, remedy)
+
+
+def engine_ways(facts: Facts) -> dict[str, str]:
+    """How the engine will move a service away from and to this host, in a few words each."""
+    return {
+        "tracker": dirty_tracker(facts),
+        "dump": "without pages" if works(facts, "claim") else "with pages",
+        "restore": "memory after" if works(facts, "lazy_restore") else "memory first",
+    }
 
 
 def judge_machine(facts: Facts, ranges: Sequence[str]) -> Iterator[Finding]:

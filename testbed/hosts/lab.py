@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 
 from testbed.errors import LinkNotAsRequestedError
 from testbed.hosts import namespace, wan
+from testbed.hosts.judgements import engine_ways
 from testbed.hosts.plan import LabPlan
 from testbed.hosts.provision import ClientFolder, LayerArchive, Provisioned, provision
 from testbed.hosts.remote import EventHandler, Remote
@@ -144,6 +145,15 @@ class Lab:
         with ThreadPoolExecutor(len(self.remotes)) as pool:
             return list(pool.map(self._describe, self.plan.hosts))
 
+    def tell_ways(self, hosts: list[HostRecord], say: Progress) -> None:
+        """Say how the engine moves services between the hosts that hold them."""
+        servers: dict[tuple[str, str, str], list[str]] = {}
+        for host in hosts:
+            if host.role == "server":
+                servers.setdefault((host.tracker, host.dump, host.restore), []).append(host.host)
+        for (tracker, dump, restore), names in servers.items():
+            say(f"{', '.join(names)}: pages by {tracker}, dump {dump}, {restore} the service")
+
     def close(self) -> None:
         """End the sessions; the hosts stay up."""
         with ThreadPoolExecutor(max(1, len(self.remotes))) as pool:
@@ -243,4 +253,5 @@ class Lab:
             criu=str(facts["criu"]["version"] or ""),
             clock_offset_s=offset_s,
             clock_uncertainty_s=uncertainty_s,
+            **engine_ways(facts),
         )

@@ -10,6 +10,7 @@ from testbed.errors import HostUnreachableError, MigrationError, RemoteCommandEr
 from testbed.hosts.lab import Lab
 from testbed.hosts.plan import device
 from testbed.hosts.remote import agent_command
+from testbed.migration import preflight
 from testbed.migration.technique import Technique
 from testbed.records import NAN, PhaseRecord
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FINISH_TIMEOUT_S = 120.0
 AHEAD_TIMEOUT_S = 600.0
+PREFLIGHT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Mover:
         self._offsets_s = dict(offsets_s or {})
         self._numbers = itertools.count(1)
         self._on_frozen: dict[str, Callable[[], None]] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
         lab.listen(self._hear)
 
     def open(self, service: str, source: str, target: str, technique: Technique) -> Movement:
@@ -127,6 +130,8 @@ class Mover:
         ------
         MigrationError
             If source and target are one host, or there is no link between them.
+        PreflightError
+            If the service could not be restored there (`testbed.migration.preflight`).
         RemoteCommandError, HostUnreachableError
             If an edge fails; the service runs on at the source.
         """
@@ -139,6 +144,7 @@ class Mover:
                 running_at=source,
             )
         migration = f"m{next(self._numbers):02d}-{service}-{source}-{target}"
+        self._require_fit(service, source, target)
         movement = Movement(migration, service, source, target, technique, time.time(), self)
         self._lab[source].call(
             "move_open",
@@ -151,6 +157,30 @@ class Mover:
         )
         movement.prepared_s = time.time()
         return movement
+
+    def _require_fit(self, service: str, source: str, target: str) -> None:
+        """Ask both edges at once, each of them only once for what it is, and judge."""
+        unknown = [host for host in (source, target) if host not in self._facts]
+        asked = {host: self._lab[host].start("facts") for host in unknown}
+        container = self._lab[source].start("service_facts", name=service)
+        room = self._lab[target].start("room")
+        try:
+            for host, facts in asked.items():
+                self._facts[host] = facts.result(PREFLIGHT_TIMEOUT_S)
+            move = preflight.Move(
+                service=service,
+                source=source,
+                target=target,
+                source_facts=self._facts[source],
+                target_facts=self._facts[target],
+                container=container.result(PREFLIGHT_TIMEOUT_S),
+                room=room.result(PREFLIGHT_TIMEOUT_S),
+            )
+        except TimeoutError as error:
+            raise HostUnreachableError(
+                f"{source} or {target} did not say within {PREFLIGHT_TIMEOUT_S:.0f} s what it is"
+            ) from error
+        preflight.require(move)
 
     def source_of(self, movement: Movement) -> Any:
         """The session to the edge that a movement leaves."""

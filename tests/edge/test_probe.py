@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.edge import probe
+from testbed.edge import probe, probe_engine
 
 LINUX = sys.platform == "linux"
 
@@ -70,6 +70,8 @@ def test_it_runs_alone_and_leaves_the_machine_as_it_was():
     assert found["page_size_bytes"] in {4096, 16384, 65536}
     assert found["cpu"]["count"] >= 1
     assert found["memory"]["total_bytes"] > 0
+    assert found["settings"]["fs/pipe-max-size"].isdecimal()
+    assert len(found["settings"]) == len(probe.SETTINGS)
     assert set(found["features"]) == set(probe.TRIALS)
     for answer in found["features"].values():
         assert answer["works"] in {True, False, None}
@@ -77,6 +79,13 @@ def test_it_runs_alone_and_leaves_the_machine_as_it_was():
     if not found["root"]:
         assert found["features"]["namespaces"]["works"] is None
     assert state() == before
+
+
+@pytest.mark.skipif(not LINUX, reason="starts processes")
+@pytest.mark.parametrize(("program", "works"), [("/no/such/program", None), ("/bin/true", False)])
+def test_a_tracker_that_is_not_there_or_does_not_track_is_told(monkeypatch, program, works):
+    monkeypatch.setattr(probe_engine.tracker, "PROGRAM", Path(program))
+    assert probe.attempt(probe_engine.try_tracker)["works"] is works
 
 
 @pytest.mark.skipif(not LINUX, reason="reads Linux' /proc")

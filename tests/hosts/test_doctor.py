@@ -1,8 +1,9 @@
 import copy
+import os
 
 import pytest
 
-from testbed.errors import UnsupportedMachineError
+from testbed.errors import LabError, UnsupportedMachineError
 from testbed.hosts import doctor
 from testbed.hosts.doctor import examine, require
 
@@ -26,7 +27,8 @@ GOOD = {
         name: {"works": True, "detail": "fine"}
         for name in (
             "namespaces", "netem", "tbf", "tun", "policy_rules", "overlayfs", "cgroup_freeze",
-            "cgroup_kill", "soft_dirty", "userfaultfd", "wp_async", "pagemap_scan",
+            "cgroup_kill", "soft_dirty", "userfaultfd", "wp_async", "pagemap_scan", "tracker",
+            "claim", "lazy_restore",
         )
     },
 }  # fmt: skip
@@ -91,6 +93,9 @@ def test_what_blocks_is_refused_in_the_same_words(facts, role, name):
         (without("policy_rules"), "machine", "policy rules"),
         (without("netem"), "edge", "WAN"),
         (without("wp_async", "soft_dirty"), "edge", "dirty pages"),
+        (without("tracker"), "edge", "tracker"),
+        (without("claim"), "edge", "claimed dump"),
+        (without("lazy_restore"), "edge", "lazy restore"),
         (without(architecture="riscv64"), "edge", "architecture"),
         (without(disk_free_bytes=1), "machine", "disk"),
         (without(tools=GOOD["tools"] | {"mmdebstrap": None}), "machine", "mmdebstrap"),
@@ -119,11 +124,27 @@ def test_a_machine_without_netem_takes_the_delay_line():
     [
         ((), "wp-async"),
         (("pagemap_scan",), "soft-dirty"),
+        (("tracker", "soft_dirty"), "content"),
         (("wp_async", "soft_dirty"), "content"),
     ],
 )
 def test_the_best_tracker_is_chosen(lacking, tracker):
     assert examine(without(*lacking)).dirty_tracker == tracker
+
+
+def test_an_edge_says_ahead_how_services_will_be_moved():
+    good = examine(GOOD, "edge").choices
+    assert (good["dump"], good["restore"]) == ("without pages", "memory after")
+    poor = examine(without("claim", "lazy_restore"), "edge").choices
+    assert (poor["dump"], poor["restore"]) == ("with pages", "memory first")
+    assert "dump" not in examine(GOOD, "machine").choices
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_root_that_does_not_work_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(LabError, match=r"does not work.*the next lab makes it again"):
+        doctor.examine_edges(GOOD, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_ranges_can_be_asked_for():

@@ -69,6 +69,9 @@ def test_the_manifest_says_what_ran(run):
         *("local-1", "local-2", "regional-1", "regional-2", "cloud", "bs-1", "bs-2", "car")
     }
     assert run.hosts["criu"].ne("").any()
+    assert manifest.machine["settings"]["fs/pipe-max-size"]
+    assert run.hosts["tracker"].isin(["wp-async", "soft-dirty", "content"]).all()
+    assert run.hosts["dump"].isin(["without pages", "with pages"]).all()
 
 
 def test_the_notebook_runs_on_it(run):

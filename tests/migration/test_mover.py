@@ -3,10 +3,16 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
+from facts_of_edges import CONTAINER, FACTS, ROOM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.errors import HostUnreachableError, MigrationError, RemoteCommandError
+from testbed.errors import (
+    HostUnreachableError,
+    MigrationError,
+    PreflightError,
+    RemoteCommandError,
+)
 from testbed.hosts.remote import agent_command
 from testbed.migration.mover import Mover, Stop
 from testbed.migration.technique import COLD, DELTA, TECHNIQUES, find_technique
@@ -46,15 +52,16 @@ def record(outcome="moved", **more):
 
 
 class Session:
-    """One edge's agent: answers as it was told to, remembers what it was asked."""
+    """One edge's agent: answers as it was told to, remembers what it was asked to do."""
 
     def __init__(self, name):
         self.name = name
-        self.answers = {}
-        self.asked = []
+        self.answers = {"facts": FACTS, "service_facts": CONTAINER, "room": ROOM}
+        self.asked, self.questions = [], []
 
     def _answer(self, call, arguments):
-        self.asked.append((call, arguments))
+        known = self.questions if call in {"facts", "service_facts", "room"} else self.asked
+        known.append((call, arguments))
         answer = self.answers.get(call)
         if callable(answer):
             answer = answer(**arguments)
@@ -129,6 +136,30 @@ def test_a_move_without_a_link_is_refused_with_the_remedy(lab, mover):
     with pytest.raises(MigrationError, match="no link from edge-1 to edge-3; add one") as refused:
         mover.open("counter", "edge-1", "edge-3", DELTA)
     assert refused.value.running_at == "edge-1"
+    assert lab["edge-1"].asked == []
+
+
+def test_a_move_that_cannot_succeed_is_refused_before_anything_is_touched(lab, mover):
+    lab["edge-2"].answers["facts"] = {**FACTS, "architecture": "aarch64"}
+    with pytest.raises(PreflightError, match="never goes to another architecture") as refused:
+        moving(mover)
+    assert (refused.value.running_at, refused.value.phase) == ("edge-1", "preflight")
+    assert lab["edge-1"].asked == lab["edge-2"].asked == []
+
+
+def test_what_a_host_is_gets_asked_once_and_what_is_in_it_each_time(lab, mover):
+    moving(mover)
+    moving(mover)
+    here, there = ([call for call, _ in lab[host].questions] for host in ("edge-1", "edge-2"))
+    assert here == ["facts", "service_facts", "service_facts"]
+    assert there == ["facts", "room", "room"]
+    assert lab["edge-1"].questions[1][1] == {"name": "counter"}
+
+
+def test_an_edge_that_cannot_be_asked_is_told_and_nothing_was_touched(lab, mover):
+    lab["edge-2"].answers["facts"] = GONE
+    with pytest.raises(HostUnreachableError):
+        moving(mover)
     assert lab["edge-1"].asked == []
 
 
