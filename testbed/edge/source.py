@@ -17,6 +17,7 @@ from . import claim, container, files, netlink, preflight
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu
+from .outbox import Outbox
 from .outgoing import ByContent, Outgoing
 from .timeline import Timeline
 from .tracker import NotTrackedError
@@ -118,7 +119,7 @@ class Move:
 
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
-        parts = (self.holder, self._channel(), self._timeline)
+        parts = (self.holder, Outbox(self._channel(), answer["codecs"]), self._timeline)
         if self._ways.tracker == "content":
             return ByContent(*parts)
         try:
@@ -158,7 +159,7 @@ class Move:
             self._channel().ask({"message": "sync", "seal": True})
             self._rounds += 1
             sent = self._channel().sent_bytes - before
-            phase["detail"] = f"round {self._rounds}"
+            phase["detail"] = f"round {self._rounds}: {self._outgoing().outbox.account()}"
         self.state = "ahead"
         return {
             "bytes": sent,
@@ -303,7 +304,9 @@ class Move:
         head = {"message": "restore", "service": self.holder.service, **listing}
         before = self._channel().sent_bytes
         self.state = "sent"
-        answer: dict[str, Any] = self._channel().ask(head, payload)
+        frame = self._outgoing().outbox.packed(head, payload)
+        detail = self._outgoing().outbox.account()
+        answer: dict[str, Any] = self._channel().ask(*frame)
         size = self._channel().sent_bytes - before
         self.state = "answered"
         steps = [
@@ -314,14 +317,15 @@ class Move:
         ]
         for name, start_s, end_s, amount in steps:
             where = "source" if name == "images" else "target"
-            self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True)
+            said = detail if name == "images" else ""
+            self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True, detail=said)
         return answer
 
     def _send_files(self) -> None:
         change = self._watch.look()
         if change:
             head = {"message": "files", "removed": list(change.removed)}
-            self._channel().send(head, [self._watch.pack(change)])
+            self._outgoing().outbox.send(head, [self._watch.pack(change)])
 
     # -- helpers
 

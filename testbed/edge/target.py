@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import container, files, netlink
+from . import codec, container, files, netlink
 from .channel import Channel, ChannelClosedError
 from .container import Holder
 from .criu import INSIDE, Criu
@@ -64,14 +64,15 @@ class Target:
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
             self._guard = Guard(spec.cgroup, lock)
-            return {"fill": ""}
-        return {"fill": "this kernel has no userfaultfd with the events that CRIU needs"}
+            why_not = ""
+        else:
+            why_not = "this kernel has no userfaultfd with the events that CRIU needs"
+        return {"fill": why_not, "codecs": codec.available()}
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
         memory = self._of(head["task"])
-        whole = expand(data, head["whole"]) if "whole" in head else data
-        view, at = memoryview(whole), 0
+        view, at = memoryview(data), 0
         for start, end in head["spans"]:
             memory.take(start, view[at : at + end - start])
             at += end - start
@@ -282,7 +283,11 @@ def serve(channel: Channel) -> None:
             head, data = channel.receive()
             answers = head["message"] not in {"pages", "forked", "files"}
             try:
-                answer = {"error": failed} if failed else handlers[head["message"]](head, data)
+                answer = (
+                    {"error": failed}
+                    if failed
+                    else handlers[head["message"]](head, expand(head, data))
+                )
             except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
                 failed = f"{type(error).__name__}: {error}"
                 answer = {"error": failed, "log": getattr(error, "log", "")}
