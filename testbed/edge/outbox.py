@@ -86,7 +86,8 @@ class Outbox:
 
     def account(self) -> str:
         """What was packed how since the last call, in a few words."""
-        return self._squeezer.account()
+        said = self._squeezer.account()
+        return f"{said}; link {self._channel.pace.bytes_per_s / 1e6:.1f} MB/s" if said else ""
 
     def close(self) -> None:
         """Send nothing more, nor what waits."""
@@ -100,9 +101,11 @@ class Outbox:
             raise self._failure
 
     def _write(self) -> None:
-        while (frame := self._waiting.get()) is not None:
+        frame: tuple[dict[str, Any], list[Buffer]] | None = ({}, [])
+        while frame is not None:
+            frame = self._waiting.get()
             try:
-                if not self._failure:
+                if frame and not self._failure:
                     self._channel.send(*frame)
             except ChannelClosedError as error:
                 self._failure = error

@@ -9,7 +9,6 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from . import images, pages
 from .channel import Buffer
@@ -44,6 +43,7 @@ class Outgoing:
     def __init__(self, holder: Holder, outbox: Outbox, timeline: Timeline) -> None:
         self._holder = holder
         self.outbox = outbox
+        self._blank_bytes = 0
         self._timeline = timeline
         self._copies: dict[int, Copy] = {}
         self.images = holder.spec.scratch / "img"
@@ -93,8 +93,16 @@ class Outgoing:
         """Send pages of a task."""
         if not spans:
             return
-        head: dict[str, Any] = {"message": "pages", "task": task, "spans": spans}
+        spans, parts, blank = pages.take_out(spans, parts, pages.blank_pages)
+        self._blank_bytes += sum(end - start for start, end in blank)
+        head = {"message": "pages", "task": task, "spans": spans, "blank": blank}
         self.outbox.send(head, parts)
+
+    def account(self) -> str:
+        """What was sent how since the last call, in a few words."""
+        blank, self._blank_bytes = self._blank_bytes, 0
+        said = [f"{blank / 1e6:.1f} MB of zeros"] if blank else []
+        return ", ".join(filter(None, [*said, self.outbox.account()]))
 
     def _dump(self, criu: Criu) -> None:
         service = self._holder.service
@@ -120,7 +128,7 @@ class ByContent(Outgoing):
             for task, _, pages_id, ranges in self.pagemaps():
                 self._send_dumped(task, self.images / f"pages-{pages_id}.img", ranges)
             self.outbox.flush()
-            phase["detail"] = self.outbox.account()
+            phase["detail"] = self.account()
         with self._timeline.phase("files", frozen=True):
             beside()
             self.outbox.flush()

@@ -11,7 +11,7 @@ GUESS_BYTES_PER_S = 12.5e6
 SWALLOWED_BYTES = 6 << 20
 """More than what buffers on the way take at once after a pause."""
 STRETCH_BYTES, STRETCH_S = 1 << 20, 0.2
-BUSY_SHARE = 0.5
+BUSY_SHARE = 0.25
 GROWTH = 1.5
 
 

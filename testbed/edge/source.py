@@ -159,7 +159,7 @@ class Move:
             self._channel().ask({"message": "sync", "seal": True})
             self._rounds += 1
             sent = self._channel().sent_bytes - before
-            phase["detail"] = f"round {self._rounds}: {self._outgoing().outbox.account()}"
+            phase["detail"] = f"round {self._rounds}: {self._outgoing().account()}"
         self.state = "ahead"
         return {
             "bytes": sent,
@@ -305,7 +305,7 @@ class Move:
         before = self._channel().sent_bytes
         self.state = "sent"
         frame = self._outgoing().outbox.packed(head, payload)
-        detail = self._outgoing().outbox.account()
+        detail = self._outgoing().account()
         answer: dict[str, Any] = self._channel().ask(*frame)
         size = self._channel().sent_bytes - before
         self.state = "answered"

@@ -6,10 +6,11 @@ stands still, they come one after the other. A sample tells what cannot be made 
 sent as it is and nothing else is tried on it.
 """
 
+import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import codec
@@ -25,19 +26,20 @@ WAYS = {
 }
 """Codec and level behind each name, the quickest first; zlib serves where nothing else does."""
 SMALLEST_BYTES = 4 << 10
-SCOUT_PIECES, SCOUT_PIECE_BYTES = 8, 4 << 10
+SAMPLE_PIECES, SAMPLE_PIECE_BYTES = 8, 4 << 10
 TRIAL_BYTES = 128 << 10
-TRIAL_EVERY = 32
+FIRST_TRIALS, TRIAL_EVERY = 3, 32
+ENOUGH_TO_TELL_BYTES = 32 << 10
 WORTH = 0.9
 """Packed content this much smaller, and a way this much quicker, is worth it."""
-NEWEST = 0.3
+REMEMBERED = 5
 EXPANDED_BYTES_PER_S = 600e6
 """The other end's work, at least about; counts where nothing else goes on meanwhile."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a way gave lately.
+    """What a way gives.
 
     ratio : bytes out for each byte in. bytes_per_s : how fast it takes them in.
     """
@@ -45,12 +47,23 @@ class Speed:
     ratio: float
     bytes_per_s: float
 
-    def mixed(self, newer: "Speed") -> "Speed":
-        """With a newer measurement taken in."""
-        return Speed(
-            self.ratio + NEWEST * (newer.ratio - self.ratio),
-            1 / (1 / self.bytes_per_s + NEWEST * (1 / newer.bytes_per_s - 1 / self.bytes_per_s)),
-        )
+
+@dataclass
+class Experience:
+    """What a way gave lately; medians, since now and then the processor is elsewhere."""
+
+    _shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _s_per_byte: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def add(self, share: float, s_per_byte: float) -> None:
+        """Take in what one batch gave; ``share``: its ratio over the sample's."""
+        self._shares.append(share)
+        self._s_per_byte.append(s_per_byte)
+
+    def expected(self, sample_ratio: float) -> Speed:
+        """What a batch will give whose sample shrank so much."""
+        ratio = min(1.0, sample_ratio * statistics.median(self._shares))
+        return Speed(ratio, 1 / statistics.median(self._s_per_byte))
 
 
 def duration_s(
@@ -106,7 +119,7 @@ class Squeezer:
         if len(there) > 1:
             there = [name for name in there if name != "zlib"]
         self._ways = [way for way, (name, _) in WAYS.items() if name in there]
-        self._speeds: dict[str, Speed] = {}
+        self._known = {way: Experience() for way in self._ways}
         self._batches = 0
         self._tally = Counter[tuple[str, str]]()
 
@@ -138,36 +151,44 @@ class Squeezer:
     def _packed(
         self, whole: bytes, link_bytes_per_s: float, *, side_by_side: bool
     ) -> tuple[str, bytes]:
-        if len(whole) < SMALLEST_BYTES or not self._ways or not self._shrinks(whole):
+        if len(whole) < SMALLEST_BYTES or not self._ways:
             return PLAIN, whole
-        if not self._speeds or (side_by_side and self._batches % TRIAL_EVERY == 0):
+        ratio = self._sample_ratio(whole)
+        if ratio > WORTH:
+            return PLAIN, whole
+        if self._batches < (FIRST_TRIALS if side_by_side else 1) or (
+            side_by_side and self._batches % TRIAL_EVERY == 0
+        ):
             self._try_all(whole[:TRIAL_BYTES])
         self._batches += 1
-        way = choose(self._speeds, len(whole), link_bytes_per_s, side_by_side=side_by_side)
+        speeds = {way: known.expected(ratio) for way, known in self._known.items()}
+        way = choose(speeds, len(whole), link_bytes_per_s, side_by_side=side_by_side)
         if way == PLAIN:
             return PLAIN, whole
-        packed = self._pack(way, whole)
+        packed = self._pack(way, whole, ratio)
         return (way, packed) if len(packed) < WORTH * len(whole) else (PLAIN, whole)
 
-    def _shrinks(self, whole: bytes) -> bool:
-        """Whether a small sample, from all over, becomes smaller by the quickest way."""
-        step = max(SCOUT_PIECE_BYTES, len(whole) // SCOUT_PIECES)
-        pieces = [whole[at : at + SCOUT_PIECE_BYTES] for at in range(0, len(whole), step)]
+    def _sample_ratio(self, whole: bytes) -> float:
+        """How small a little from all over becomes by the quickest way."""
+        step = max(SAMPLE_PIECE_BYTES, len(whole) // SAMPLE_PIECES)
+        pieces = [whole[at : at + SAMPLE_PIECE_BYTES] for at in range(0, len(whole), step)]
         sample = b"".join(pieces)
         name, level = WAYS[self._ways[0]]
-        return len(codec.find(name).pack(sample, level)) < WORTH * len(sample)
+        return len(codec.find(name).pack(sample, level)) / len(sample)
 
-    def _try_all(self, sample: bytes) -> None:
+    def _try_all(self, piece: bytes) -> None:
+        ratio = self._sample_ratio(piece)
         for way in self._ways:
-            self._pack(way, sample)
+            self._pack(way, piece, ratio, trial=True)
 
-    def _pack(self, way: str, whole: bytes) -> bytes:
+    def _pack(self, way: str, whole: bytes, ratio: float, *, trial: bool = False) -> bytes:
         name, level = WAYS[way]
         began_s = time.perf_counter()
         packed = codec.find(name).pack(whole, level)
-        took_s = max(time.perf_counter() - began_s, 1e-9)
-        newer = Speed(len(packed) / len(whole), len(whole) / took_s)
-        self._speeds[way] = self._speeds[way].mixed(newer) if way in self._speeds else newer
+        took_s = time.perf_counter() - began_s
+        if trial or len(whole) >= ENOUGH_TO_TELL_BYTES:  # little takes longer, for its size
+            share = len(packed) / len(whole) / ratio
+            self._known[way].add(share, took_s / len(whole))
         return packed
 
 

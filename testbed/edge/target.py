@@ -76,6 +76,8 @@ class Target:
         for start, end in head["spans"]:
             memory.take(start, view[at : at + end - start])
             at += end - start
+        for start, end in head["blank"]:
+            memory.blank(start, end)
 
     def forked(self, head: dict[str, Any], _: bytes) -> None:
         """Let a task that was not known yet begin with the memory of the one it was forked from."""

@@ -114,13 +114,13 @@ class Watched(Outgoing):
             beside()
             criu.end_dump()
             phase["bytes"] = self.outbox.sent_bytes - before
-            phase["detail"] = f"the pages written last, and files: {self.outbox.account()}"
+            phase["detail"] = f"the pages written last, and files: {self.account()}"
         with self._timeline.phase("pages", frozen=True) as phase:
             for task, spans in self._look():
                 self._send_changed(task, spans)
             self._send_missing()
             self._late = self._unwatched()
-            phase["detail"] = self.outbox.account()
+            phase["detail"] = self.account()
 
     def hot(self) -> dict[int, list[Span]]:
         """The pages that were written in the last moment before the freeze."""

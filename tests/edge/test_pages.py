@@ -12,7 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.edge import images, incoming, pages
-from testbed.edge.pages import PAGE, Copy, address_of, changed, joined, own_pages, read_task
+from testbed.edge.pages import (
+    PAGE,
+    Copy,
+    address_of,
+    blank_pages,
+    changed,
+    joined,
+    own_pages,
+    read_task,
+    take_out,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of Linux")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -435,3 +445,31 @@ def test_content_that_came_after_the_seal_reaches_the_parent_s_pages():
         ranges, child = load(both.img, 1000)
         assert (len(child), {r.flags for r in ranges}) == (0, {images.PARENT})
         assert restored(both) == {0: page(1), 1: page(3)}
+
+
+# -- pages that need not be sent
+
+
+def shown(spans, parts):
+    """Every page by its address, with its content."""
+    return {
+        at: bytes(part[at - start : at - start + PAGE])
+        for (start, end), part in zip(spans, parts, strict=True)
+        for at in range(start, end, PAGE)
+    }
+
+
+@given(st.lists(st.lists(st.sampled_from("0az"), min_size=1, max_size=9), max_size=5))
+def test_pages_of_zeros_are_told_apart_and_nothing_else_is_lost(runs):
+    kinds = {"0": bytes(PAGE), "a": b"a" * PAGE, "z": bytes(PAGE - 1) + b"z"}
+    spans, parts, at = [], [], 1 << 40
+    for run in runs:
+        spans.append((at, at + len(run) * PAGE))
+        parts.append(memoryview(b"".join(kinds[kind] for kind in run)))
+        at += (len(run) + 2) * PAGE
+    left, content, blank = take_out(spans, parts, blank_pages)
+    zeros = {a: bytes(PAGE) for start, end in blank for a in range(start, end, PAGE)}
+    there = shown(left, content)
+    assert not set(there) & set(zeros)
+    assert there | zeros == shown(spans, parts)
+    assert all(page != bytes(PAGE) for page in there.values())
