@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, netlink, preflight
+from . import claim, container, files, layers, netlink, preflight
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu
@@ -106,8 +106,9 @@ class Move:
             If the tracker that was asked for cannot watch this service.
         """
         spec = self.holder.spec
-        with self._timeline.phase("open", frozen=False):
+        with self._timeline.phase("open", frozen=False) as phase:
             self._line = Line(self._address, self._command)
+            phase["detail"] = layers.bring(self._channel(), spec.layers)
             answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
             for folder in FOLDERS:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)

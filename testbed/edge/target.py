@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import codec, container, files, netlink
+from . import codec, container, files, layers, netlink
 from .channel import Channel, ChannelClosedError
 from .container import Holder
 from .criu import INSIDE, Criu
@@ -30,6 +30,9 @@ from .squeeze import expand
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
 LONGEST_FILL_S = 60.0
+LAYERS_LOCK = ".layers"
+"""No service has such a name."""
+WITHOUT_ANSWER = {"layer", "pages", "forked", "files"}
 
 
 class Target:
@@ -45,11 +48,23 @@ class Target:
         self._filling = False
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
+        self._fetching = contextlib.ExitStack()
         self.answered = False
         self._confirmed = False
 
+    def lacking(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Name the image's layers that are to be sent; whoever else wants such waits meanwhile."""
+        if layers.missing(head["layers"]):
+            self._fetching.enter_context(held(LAYERS_LOCK))
+        return {"lacking": layers.missing(head["layers"])}
+
+    def layer(self, head: dict[str, Any], data: bytes) -> None:
+        """Take a piece of a layer."""
+        layers.take(head["digest"], head["offset"], data)
+
     def prepare(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Make the empty container, start CRIU in it, let packets for the service wait."""
+        self._fetching.close()
         spec = Spec.from_json(head["spec"])
         lock = self._stack.enter_context(held(spec.name))
         if spec.cgroup.exists() and (spec.cgroup / "cgroup.procs").read_text().strip():
@@ -183,6 +198,7 @@ class Target:
 
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
+        self._fetching.close()
         if self._holder is None:
             return
         if self.answered and not self._confirmed:
@@ -271,6 +287,8 @@ def serve(channel: Channel) -> None:
     """Answer the source's messages until it hangs up."""
     target = Target(channel)
     handlers: dict[str, Handler] = {
+        "lacking": target.lacking,
+        "layer": target.layer,
         "prepare": target.prepare,
         "pages": target.pages,
         "forked": target.forked,
@@ -283,7 +301,7 @@ def serve(channel: Channel) -> None:
     try:
         while True:
             head, data = channel.receive()
-            answers = head["message"] not in {"pages", "forked", "files"}
+            answers = head["message"] not in WITHOUT_ANSWER
             try:
                 answer = (
                     {"error": failed}
