@@ -55,6 +55,10 @@ class Experience:
     _shares: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _s_per_byte: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._shares)
+
     def add(self, share: float, s_per_byte: float) -> None:
         """Take in what one batch gave; ``share``: its ratio over the sample's."""
         self._shares.append(share)
@@ -156,12 +160,13 @@ class Squeezer:
         ratio = self._sample_ratio(whole)
         if ratio > WORTH:
             return PLAIN, whole
-        if self._batches < (FIRST_TRIALS if side_by_side else 1) or (
-            side_by_side and self._batches % TRIAL_EVERY == 0
-        ):
-            self._try_all(whole[:TRIAL_BYTES])
+        piece = whole[:TRIAL_BYTES]
+        if side_by_side and (self._batches < FIRST_TRIALS or self._batches % TRIAL_EVERY == 0):
+            self._try(self._ways, piece, link_bytes_per_s)
+        elif not any(self._known.values()):
+            self._try(self._ways[:1], piece, link_bytes_per_s)
         self._batches += 1
-        speeds = {way: known.expected(ratio) for way, known in self._known.items()}
+        speeds = {way: known.expected(ratio) for way, known in self._known.items() if known}
         way = choose(speeds, len(whole), link_bytes_per_s, side_by_side=side_by_side)
         if way == PLAIN:
             return PLAIN, whole
@@ -176,10 +181,13 @@ class Squeezer:
         name, level = WAYS[self._ways[0]]
         return len(codec.find(name).pack(sample, level)) / len(sample)
 
-    def _try_all(self, piece: bytes) -> None:
+    def _try(self, ways: Sequence[str], piece: bytes, link_bytes_per_s: float) -> None:
+        """See what each way gives; after one that is slower than the link none can win."""
         ratio = self._sample_ratio(piece)
-        for way in self._ways:
+        for way in ways:
             self._pack(way, piece, ratio, trial=True)
+            if self._known[way].expected(ratio).bytes_per_s < link_bytes_per_s:
+                break
 
     def _pack(self, way: str, whole: bytes, ratio: float, *, trial: bool = False) -> bytes:
         name, level = WAYS[way]
