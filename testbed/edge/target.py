@@ -86,13 +86,7 @@ class Target:
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
-        memory = self._of(head["task"])
-        view, at = memoryview(data), 0
-        for start, end in head["spans"]:
-            memory.take(start, view[at : at + end - start])
-            at += end - start
-        for start, end in head["blank"]:
-            memory.blank(start, end)
+        self._of(head["task"]).take_all(head["spans"], head["blank"], memoryview(data))
 
     def forked(self, head: dict[str, Any], _: bytes) -> None:
         """Let a task that was not known yet begin with the memory of the one it was forked from."""

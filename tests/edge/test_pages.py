@@ -290,8 +290,10 @@ class Pair:
     def send(self, first, values):
         """What `testbed.edge.source.Move` does with a piece of memory that it has read."""
         start, data = span(first, 0)[0], in_memory(values)
-        for a, b in self.sent.update(start, data):
-            self.memory.take(a, memoryview(data)[a - start : b - start])
+        fresh = self.sent.update(start, data)
+        parts = [memoryview(data)[a - start : b - start] for a, b in fresh]
+        spans, parts, blank = take_out(fresh, parts, blank_pages)
+        self.memory.take_all(spans, blank, memoryview(b"".join(parts)))
 
     def freeze(self, ranges, pages_id=7):
         """Compose the child image for these ranges of the frozen task."""
@@ -473,3 +475,15 @@ def test_pages_of_zeros_are_told_apart_and_nothing_else_is_lost(runs):
     assert not set(there) & set(zeros)
     assert there | zeros == shown(spans, parts)
     assert all(page != bytes(PAGE) for page in there.values())
+
+
+def test_pages_of_zeros_between_others_are_inherited_like_these():
+    with pair() as both:
+        both.send(2, [7, 0, 0, 8, 0])
+        both.send(9, [0, 3])
+        both.memory.seal()
+        ranges, own = load(both.base, 1000)
+        assert sum(r.pages for r in ranges) == 7
+        assert [own[BASE + n * PAGE][:1] for n in (2, 3, 4, 5, 6, 9, 10)] == [
+            page(n)[:1] for n in (7, 0, 0, 8, 0, 0, 3)
+        ]
