@@ -5,18 +5,16 @@ speaks to it through standard input and output. A frame is a JSON head and raw b
 """
 
 import json
-import math
 import struct
 import subprocess
 import time
-from collections import deque
 from collections.abc import Iterable
 from typing import IO, Any
 
+from .pace import Pace
+
 Buffer = bytes | memoryview
 LARGEST_HEAD = 64 << 20
-ENOUGH_TO_TELL_BYTES = 8 << 20
-"""More than what buffers on the way swallow at once."""
 
 
 class ChannelClosedError(ConnectionError):
@@ -30,8 +28,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self.sent_bytes = 0
-        self._lately: deque[tuple[int, float]] = deque()
-        self._lately_bytes = 0
+        self.pace = Pace()
 
     def send(self, head: dict[str, Any], parts: Iterable[Buffer] = ()) -> None:
         """Send a head and the bytes that belong to it.
@@ -53,20 +50,7 @@ class Channel:
             raise ChannelClosedError(f"the other edge does not take any more: {error}") from error
         size = 4 + len(text) + sum(len(part) for part in parts)
         self.sent_bytes += size
-        self._remember(size, time.monotonic() - began_s)
-
-    @property
-    def taken_bytes_per_s(self) -> float:
-        """How fast the other side has taken bytes lately; infinite before there were enough."""
-        if self._lately_bytes < ENOUGH_TO_TELL_BYTES:
-            return math.inf
-        return self._lately_bytes / max(sum(took_s for _, took_s in self._lately), 1e-9)
-
-    def _remember(self, size: int, took_s: float) -> None:
-        self._lately.append((size, took_s))
-        self._lately_bytes += size
-        while self._lately_bytes - self._lately[0][0] > ENOUGH_TO_TELL_BYTES:
-            self._lately_bytes -= self._lately.popleft()[0]
+        self.pace.note(size, began_s, time.monotonic())
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         """Wait for the next frame.

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import images
 from .fill import Run
-from .pages import PAGE, Copy
+from .pages import CHUNK, PAGE, Copy, Span
 
 MAP_PRIVATE, MAP_ANONYMOUS, MAP_LOCKED, MAP_HUGETLB = 0x02, 0x20, 0x2000, 0x40000
 AREA_REGULAR, AREA_VSYSCALL, AREA_VDSO, AREA_VVAR = 1 << 0, 1 << 2, 1 << 3, 1 << 12
@@ -42,6 +42,20 @@ class Memory:
             where = self.copy.place(begin, end) if offset is None else offset
             self.copy.view[where : where + end - begin] = data[at - start : end - start]
             at = end
+
+    def take_all(self, spans: list[Span], blank: list[Span], data: memoryview) -> None:
+        """Take content for ``spans``, one after the other, and zeros for ``blank``.
+
+        In rising order, both alike: what comes in order can be inherited (`seal`).
+        """
+        zeros, taken = {start for start, _ in blank}, 0
+        for start, end in sorted([*spans, *blank]):
+            if start in zeros:
+                for at in range(start, end, CHUNK):
+                    self.take(at, memoryview(bytes(min(CHUNK, end - at))))
+            else:
+                self.take(start, data[taken : taken + end - start])
+                taken += end - start
 
     def take_over(self, other: "Memory") -> None:
         """Begin as a copy of another task's memory: it was forked from that."""

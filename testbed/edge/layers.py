@@ -1,5 +1,8 @@
 """Image layers on an edge: moved once, known by digest, checked before they are used.
 
+Each is kept unpacked, to be mounted, and as the archive it came in, for other edges that lack it:
+only that has the content which the digest is of.
+
 ``python3 -m edge.layers missing DIGEST...`` prints those that are not here;
 ``python3 -m edge.layers unpack`` takes in the archives that were brought to `INCOMING`.
 """
@@ -9,7 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .channel import Channel
 
 LAYERS = Path("/var/lib/testbed/layers")
 INCOMING = Path("/var/lib/testbed/incoming")
@@ -18,7 +26,12 @@ REMOVED, HIDING = ".wh.", ".wh..wh..opq"
 CHUNK = 1 << 20
 
 
-def missing(digests: list[str]) -> list[str]:
+def archive_of(digest: str) -> Path:
+    """Where the archive of a layer lies that this edge has."""
+    return LAYERS / f"{digest}{SUFFIX}"
+
+
+def missing(digests: Sequence[str]) -> list[str]:
     """Those of ``digests`` that this edge lacks."""
     INCOMING.mkdir(parents=True, exist_ok=True)
     return [digest for digest in digests if not (LAYERS / digest).is_dir()]
@@ -46,11 +59,65 @@ def unpack(archive: Path) -> Path:
                 "provision this edge again"
             )
         _mark_removals(partial)
+        shutil.move(archive, archive_of(digest))
         partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        archive.unlink()
+        archive.unlink(missing_ok=True)
     return final
+
+
+def pieces(digest: str) -> Iterator[bytes]:
+    """The archive of a layer of this edge, as it is sent to another; the last piece is empty.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not here.
+    """
+    try:
+        with archive_of(digest).open("rb") as archive:
+            while data := archive.read(CHUNK):
+                yield data
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"layer {digest[:19]} is neither at the target nor, as an archive, at the source: "
+            "provision the target with the image"
+        ) from error
+    yield b""
+
+
+def bring(channel: "Channel", digests: Sequence[str]) -> str:
+    """Send the other edge those layers that it lacks; say how many, if any.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is not here.
+    """
+    lacking = channel.ask({"message": "lacking", "layers": digests})["lacking"]
+    for digest in lacking:
+        offset = 0
+        for data in pieces(digest):
+            channel.send({"message": "layer", "digest": digest, "offset": offset}, [data])
+            offset += len(data)
+    return f"{len(lacking)} layers sent" if lacking else ""
+
+
+def take(digest: str, offset: int, data: bytes) -> None:
+    """Take a piece that another edge sends; with the last the layer is there, checked.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        See `unpack`.
+    """
+    coming = INCOMING / f"{digest}.part"
+    with coming.open("r+b" if offset else "wb") as archive:
+        archive.seek(offset)
+        archive.write(data)
+    if not data:
+        unpack(coming.rename(INCOMING / f"{digest}{SUFFIX}"))
 
 
 def _extract(archive: Path, folder: Path) -> str:

@@ -9,14 +9,13 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from . import images, pages
-from .channel import Buffer, Channel
+from .channel import Buffer
 from .container import Holder
 from .criu import INSIDE, Criu
+from .outbox import Outbox
 from .pages import PAGE, Copy, Span
-from .squeeze import squeeze
 from .timeline import Timeline
 
 MADV_POPULATE_READ = 22
@@ -31,7 +30,7 @@ class Outgoing:
     ----------
     holder : Holder
         The service's container on this edge.
-    channel : Channel
+    outbox : Outbox
         Leads to the target.
     timeline : Timeline
         Where phases are written down.
@@ -41,9 +40,10 @@ class Outgoing:
     quick = False
     """Whether looking for changes takes next to no time, so that a round more never harms."""
 
-    def __init__(self, holder: Holder, channel: Channel, timeline: Timeline) -> None:
+    def __init__(self, holder: Holder, outbox: Outbox, timeline: Timeline) -> None:
         self._holder = holder
-        self._channel = channel
+        self.outbox = outbox
+        self._blank_bytes = 0
         self._timeline = timeline
         self._copies: dict[int, Copy] = {}
         self.images = holder.spec.scratch / "img"
@@ -68,7 +68,8 @@ class Outgoing:
         return []
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, send no more."""
+        self.outbox.close()
 
     def pagemaps(self) -> Iterator[tuple[int, Path, int, list[images.Range]]]:
         """Each dumped task: its pid inside, its page map, its pages' number and ranges."""
@@ -95,12 +96,16 @@ class Outgoing:
         """Send pages of a task."""
         if not spans:
             return
-        head: dict[str, Any] = {"message": "pages", "task": task, "spans": spans}
-        packed = squeeze(parts, self._channel.taken_bytes_per_s)
-        if packed is not None:
-            head["whole"] = sum(len(part) for part in parts)
-            parts = [packed]
-        self._channel.send(head, parts)
+        spans, parts, blank = pages.take_out(spans, parts, pages.blank_pages)
+        self._blank_bytes += sum(end - start for start, end in blank)
+        head = {"message": "pages", "task": task, "spans": spans, "blank": blank}
+        self.outbox.send(head, parts)
+
+    def account(self) -> str:
+        """What was sent how since the last call, in a few words."""
+        blank, self._blank_bytes = self._blank_bytes, 0
+        said = [f"{blank / 1e6:.1f} MB of zeros"] if blank else []
+        return ", ".join(filter(None, [*said, self.outbox.account()]))
 
     def _dump(self, criu: Criu) -> None:
         service = self._holder.service
@@ -116,16 +121,20 @@ class ByContent(Outgoing):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 for start, data in pages.read_task(outside):
                     self._send_changed(inside, start, data)
+        self.outbox.flush()
 
     def send_frozen(self, criu: Criu, beside: Beside) -> None:
         """Dump everything into memory, then compare the dumped pages."""
         with self._timeline.phase("dump", frozen=True):
             self._dump(criu)
-        with self._timeline.phase("pages", frozen=True):
+        with self._timeline.phase("pages", frozen=True) as phase:
             for task, _, pages_id, ranges in self.pagemaps():
                 self._send_dumped(task, self.images / f"pages-{pages_id}.img", ranges)
+            self.outbox.flush()
+            phase["detail"] = self.account()
         with self._timeline.phase("files", frozen=True):
             beside()
+            self.outbox.flush()
 
     def _send_dumped(self, task: int, path: Path, ranges: list[images.Range]) -> None:
         if path.stat().st_size == 0:

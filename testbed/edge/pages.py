@@ -9,7 +9,7 @@ import ctypes
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,9 @@ PAGE = os.sysconf("SC_PAGESIZE")
 CHUNK = 4 << 20
 PRESENT_BIT, SWAPPED_BIT, FILE_BIT = 63, 62, 61
 FANOUT = 8
+ZEROS = bytes(PAGE)
+
+Buffer = bytes | memoryview
 
 Span = tuple[int, int]
 """Start and end address, end excluded, both at page boundaries."""
@@ -63,6 +66,36 @@ def _narrow(old: int, new: int, start: int, end: int, found: list[Span]) -> None
     step = max(1, pages // FANOUT) * PAGE
     for at in range(start, end, step):
         _narrow(old, new, at, min(at + step, end), found)
+
+
+def blank_pages(data: Buffer) -> list[int]:
+    """Numbers of the pages that hold nothing but zeros."""
+    # Few pages begin with a word of zeros and go on otherwise.
+    firsts = memoryview(data).cast("Q")[:: PAGE // 8].tolist()
+    begin = [number for number, first in enumerate(firsts) if first == 0]
+    return [n for n in begin if bytes(data[n * PAGE : (n + 1) * PAGE]) == ZEROS]
+
+
+def take_out(
+    spans: Sequence[Span], parts: Sequence[Buffer], find: Callable[[Buffer], list[int]]
+) -> tuple[list[Span], list[Buffer], list[Span]]:
+    """Take the pages that ``find`` names out of spans and their content.
+
+    Returns what is left of both, and the spans that were taken out.
+    """
+    left: list[Span] = []
+    content: list[Buffer] = []
+    out: list[Span] = []
+    for (start, end), part in zip(spans, parts, strict=True):
+        at = 0
+        for stop in [*(number * PAGE for number in find(part)), end - start]:
+            if at < stop:
+                left.append((start + at, start + stop))
+                content.append(part[at:stop])
+            if start + stop < end:
+                out.append((start + stop, start + stop + PAGE))
+            at = stop + PAGE
+    return left, content, joined(out)
 
 
 def private_spans(maps: str, *, readable: bool = True, vdso: bool = False) -> list[Span]:

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, netlink, preflight, urgency
+from . import claim, container, files, layers, netlink, preflight, urgency
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu
+from .outbox import Outbox
 from .outgoing import ByContent, Outgoing
 from .timeline import Timeline
 from .tracker import NotTrackedError
@@ -105,8 +106,9 @@ class Move:
             If the tracker that was asked for cannot watch this service.
         """
         spec = self.holder.spec
-        with self._timeline.phase("open", frozen=False):
+        with self._timeline.phase("open", frozen=False) as phase:
             self._line = Line(self._address, self._command)
+            phase["detail"] = layers.bring(self._channel(), spec.layers)
             answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
             for folder in FOLDERS:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)
@@ -118,7 +120,7 @@ class Move:
 
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
-        parts = (self.holder, self._channel(), self._timeline)
+        parts = (self.holder, Outbox(self._channel(), answer["codecs"]), self._timeline)
         if self._ways.tracker == "content":
             return ByContent(*parts)
         try:
@@ -158,7 +160,7 @@ class Move:
             self._channel().ask({"message": "sync", "seal": True})
             self._rounds += 1
             sent = self._channel().sent_bytes - before
-            phase["detail"] = f"round {self._rounds}"
+            phase["detail"] = f"round {self._rounds}: {self._outgoing().account()}"
         self.state = "ahead"
         return {
             "bytes": sent,
@@ -316,7 +318,9 @@ class Move:
         head = {"message": "restore", "service": self.holder.service, **listing}
         before = self._channel().sent_bytes
         self.state = "sent"
-        answer: dict[str, Any] = self._channel().ask(head, payload)
+        frame = self._outgoing().outbox.packed(head, payload)
+        detail = self._outgoing().account()
+        answer: dict[str, Any] = self._channel().ask(*frame)
         size = self._channel().sent_bytes - before
         self.state = "answered"
         steps = [
@@ -327,14 +331,15 @@ class Move:
         ]
         for name, start_s, end_s, amount in steps:
             where = "source" if name == "images" else "target"
-            self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True)
+            said = detail if name == "images" else ""
+            self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True, detail=said)
         return answer
 
     def _send_files(self) -> None:
         change = self._watch.look()
         if change:
             head = {"message": "files", "removed": list(change.removed)}
-            self._channel().send(head, [self._watch.pack(change)])
+            self._outgoing().outbox.send(head, [self._watch.pack(change)])
 
     # -- helpers
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import container, files, netlink, urgency
+from . import codec, container, files, layers, netlink, urgency
 from .channel import Channel, ChannelClosedError
 from .container import Holder
 from .criu import INSIDE, Criu
@@ -30,6 +30,9 @@ from .squeeze import expand
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
 LONGEST_FILL_S = 60.0
+LAYERS_LOCK = ".layers"
+"""No service has such a name."""
+WITHOUT_ANSWER = {"layer", "pages", "forked", "files", "hurry"}
 
 
 class Target:
@@ -45,11 +48,23 @@ class Target:
         self._filling = False
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
+        self._fetching = contextlib.ExitStack()
         self.answered = False
         self._confirmed = False
 
+    def lacking(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Name the image's layers that are to be sent; whoever else wants such waits meanwhile."""
+        if layers.missing(head["layers"]):
+            self._fetching.enter_context(held(LAYERS_LOCK))
+        return {"lacking": layers.missing(head["layers"])}
+
+    def layer(self, head: dict[str, Any], data: bytes) -> None:
+        """Take a piece of a layer."""
+        layers.take(head["digest"], head["offset"], data)
+
     def prepare(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Make the empty container, start CRIU in it, let packets for the service wait."""
+        self._fetching.close()
         spec = Spec.from_json(head["spec"])
         lock = self._stack.enter_context(held(spec.name))
         if spec.cgroup.exists() and (spec.cgroup / "cgroup.procs").read_text().strip():
@@ -64,17 +79,14 @@ class Target:
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
             self._guard = Guard(spec.cgroup, lock)
-            return {"fill": ""}
-        return {"fill": "this kernel has no userfaultfd with the events that CRIU needs"}
+            why_not = ""
+        else:
+            why_not = "this kernel has no userfaultfd with the events that CRIU needs"
+        return {"fill": why_not, "codecs": codec.available()}
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
-        memory = self._of(head["task"])
-        whole = expand(data, head["whole"]) if "whole" in head else data
-        view, at = memoryview(whole), 0
-        for start, end in head["spans"]:
-            memory.take(start, view[at : at + end - start])
-            at += end - start
+        self._of(head["task"]).take_all(head["spans"], head["blank"], memoryview(data))
 
     def forked(self, head: dict[str, Any], _: bytes) -> None:
         """Let a task that was not known yet begin with the memory of the one it was forked from."""
@@ -189,6 +201,7 @@ class Target:
 
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
+        self._fetching.close()
         if self._holder is None:
             return
         if self.answered and not self._confirmed:
@@ -277,6 +290,8 @@ def serve(channel: Channel) -> None:
     """Answer the source's messages until it hangs up."""
     target = Target(channel)
     handlers: dict[str, Handler] = {
+        "lacking": target.lacking,
+        "layer": target.layer,
         "prepare": target.prepare,
         "pages": target.pages,
         "forked": target.forked,
@@ -290,9 +305,13 @@ def serve(channel: Channel) -> None:
     try:
         while True:
             head, data = channel.receive()
-            answers = head["message"] not in {"pages", "forked", "files", "hurry"}
+            answers = head["message"] not in WITHOUT_ANSWER
             try:
-                answer = {"error": failed} if failed else handlers[head["message"]](head, data)
+                answer = (
+                    {"error": failed}
+                    if failed
+                    else handlers[head["message"]](head, expand(head, data))
+                )
             except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
                 failed = f"{type(error).__name__}: {error}"
                 answer = {"error": failed, "log": getattr(error, "log", "")}

@@ -12,15 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import claim
-from .channel import Buffer, Channel
 from .container import Holder
 from .criu import INSIDE, Criu
+from .outbox import Outbox
 from .outgoing import Beside, Outgoing
 from .pages import CHUNK, PAGE, Span, joined
 from .timeline import Timeline
 from .tracker import NotTrackedError, WriteProtect, own_pages
+
+if TYPE_CHECKING:
+    from .channel import Buffer
 
 BATCH_BYTES = 1 << 20
 PARENT_FIELD, STARTED_FIELD = 1, 19
@@ -43,7 +47,7 @@ class Watched(Outgoing):
 
     Parameters
     ----------
-    holder, channel, timeline
+    holder, outbox, timeline
         As for every `Outgoing`.
     claimed : bool
         Whether CRIU may be told that the target has all pages, so that it dumps none.
@@ -53,9 +57,9 @@ class Watched(Outgoing):
     quick = True
 
     def __init__(
-        self, holder: Holder, channel: Channel, timeline: Timeline, *, claimed: bool
+        self, holder: Holder, outbox: Outbox, timeline: Timeline, *, claimed: bool
     ) -> None:
-        super().__init__(holder, channel, timeline)
+        super().__init__(holder, outbox, timeline)
         self._claimed = claimed
         self._tasks: dict[int, Task] = {}
         self._hot: dict[int, list[Span]] = {}
@@ -78,7 +82,7 @@ class Watched(Outgoing):
         self._meet(attach=True)
         reasons = self._unwatched()
         if reasons and len(reasons) == len(self._tasks):
-            self.close()
+            self._forget()
             raise NotTrackedError("; ".join(dict.fromkeys(reasons.values())))
 
     def send_round(self) -> None:
@@ -86,9 +90,11 @@ class Watched(Outgoing):
         self._meet(attach=True)
         for task, spans in self._look():
             self._send_changed(task, spans)
+        self.outbox.flush()
 
     def send_frozen(self, criu: Criu, beside: Beside) -> None:
         """Send the pages written last while CRIU dumps, and then what the dump itself touched."""
+        self.outbox.hurry()
         with self._timeline.phase("scan", frozen=True):
             self._meet(attach=False)
             looks = self._look(everything=False)  # CRIU is about to visit the others
@@ -96,7 +102,7 @@ class Watched(Outgoing):
             if self._claimed:
                 self._claim()
         with self._timeline.phase("dump", frozen=True) as phase:
-            before = self._channel.sent_bytes
+            before = self.outbox.sent_bytes
             criu.begin_dump(
                 self._holder.service,
                 f"{INSIDE}/scratch/img",
@@ -107,13 +113,14 @@ class Watched(Outgoing):
                 self._send_changed(task, spans)
             beside()
             criu.end_dump()
-            phase["bytes"] = self._channel.sent_bytes - before
-            phase["detail"] = "with the pages written last, and files"
-        with self._timeline.phase("pages", frozen=True):
+            phase["bytes"] = self.outbox.sent_bytes - before
+            phase["detail"] = f"the pages written last, and files: {self.account()}"
+        with self._timeline.phase("pages", frozen=True) as phase:
             for task, spans in self._look():
                 self._send_changed(task, spans)
             self._send_missing()
             self._late = self._unwatched()
+            phase["detail"] = self.account()
 
     def hurry(self) -> None:
         """Have the trackers served first."""
@@ -126,7 +133,11 @@ class Watched(Outgoing):
         return self._hot
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, send no more."""
+        super().close()
+        self._forget()
+
+    def _forget(self) -> None:
         for task in self._tasks.values():
             if task.tracker:
                 task.tracker.close()
@@ -167,7 +178,7 @@ class Watched(Outgoing):
             parent = insides.get(int(_stat(task.outside)[PARENT_FIELD]))
             if parent in self._copies:
                 head = {"message": "forked", "task": task.inside, "parent": parent}
-                self._channel.send(head)
+                self.outbox.send(head)
                 self.copy(task.inside).take_over(self._copies[parent])
 
     def _look(self, *, everything: bool = True) -> list[tuple[Task, list[Span]]]:

@@ -25,6 +25,8 @@ PACKAGES = [
     "iperf3",
     "iproute2",
     "iputils-ping",
+    "liblz4-1",
+    "libzstd1",
     "openssh-client",
     "openssh-server",
     "procps",

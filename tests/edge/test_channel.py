@@ -1,6 +1,5 @@
 import io
 import json
-import math
 import os
 import socket
 import struct
@@ -19,6 +18,7 @@ from testbed.edge.channel import (
     Line,
     RemoteFailureError,
 )
+from testbed.edge.pace import GUESS_BYTES_PER_S
 
 words = st.text(max_size=12)
 heads = st.dictionaries(
@@ -199,14 +199,14 @@ def test_the_lines_own_errors_are_the_modules():
     assert channel_module.RemoteFailureError("x", "y").log == "y"
 
 
-def test_how_fast_the_other_side_takes_bytes_is_told_once_enough_went():
+def test_a_channel_notes_how_fast_the_other_side_takes_bytes():
     class Slow(io.BytesIO):
         def write(self, data):
             time.sleep(len(data) / 400e6)
             return len(data)
 
     channel = Channel(io.BytesIO(), Slow())
-    assert channel.taken_bytes_per_s == math.inf
     for _ in range(6):
         channel.send({}, [bytes(4 << 20)])
-    assert 100e6 < channel.taken_bytes_per_s < 420e6
+    assert channel.pace.bytes_per_s < 420e6
+    assert channel.pace.bytes_per_s != GUESS_BYTES_PER_S

@@ -12,7 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.edge import images, incoming, pages
-from testbed.edge.pages import PAGE, Copy, address_of, changed, joined, own_pages, read_task
+from testbed.edge.pages import (
+    PAGE,
+    Copy,
+    address_of,
+    blank_pages,
+    changed,
+    joined,
+    own_pages,
+    read_task,
+    take_out,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of Linux")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -280,8 +290,10 @@ class Pair:
     def send(self, first, values):
         """What `testbed.edge.source.Move` does with a piece of memory that it has read."""
         start, data = span(first, 0)[0], in_memory(values)
-        for a, b in self.sent.update(start, data):
-            self.memory.take(a, memoryview(data)[a - start : b - start])
+        fresh = self.sent.update(start, data)
+        parts = [memoryview(data)[a - start : b - start] for a, b in fresh]
+        spans, parts, blank = take_out(fresh, parts, blank_pages)
+        self.memory.take_all(spans, blank, memoryview(b"".join(parts)))
 
     def freeze(self, ranges, pages_id=7):
         """Compose the child image for these ranges of the frozen task."""
@@ -435,3 +447,43 @@ def test_content_that_came_after_the_seal_reaches_the_parent_s_pages():
         ranges, child = load(both.img, 1000)
         assert (len(child), {r.flags for r in ranges}) == (0, {images.PARENT})
         assert restored(both) == {0: page(1), 1: page(3)}
+
+
+# -- pages that need not be sent
+
+
+def shown(spans, parts):
+    """Every page by its address, with its content."""
+    return {
+        at: bytes(part[at - start : at - start + PAGE])
+        for (start, end), part in zip(spans, parts, strict=True)
+        for at in range(start, end, PAGE)
+    }
+
+
+@given(st.lists(st.lists(st.sampled_from("0az"), min_size=1, max_size=9), max_size=5))
+def test_pages_of_zeros_are_told_apart_and_nothing_else_is_lost(runs):
+    kinds = {"0": bytes(PAGE), "a": b"a" * PAGE, "z": bytes(PAGE - 1) + b"z"}
+    spans, parts, at = [], [], 1 << 40
+    for run in runs:
+        spans.append((at, at + len(run) * PAGE))
+        parts.append(memoryview(b"".join(kinds[kind] for kind in run)))
+        at += (len(run) + 2) * PAGE
+    left, content, blank = take_out(spans, parts, blank_pages)
+    zeros = {a: bytes(PAGE) for start, end in blank for a in range(start, end, PAGE)}
+    there = shown(left, content)
+    assert not set(there) & set(zeros)
+    assert there | zeros == shown(spans, parts)
+    assert all(page != bytes(PAGE) for page in there.values())
+
+
+def test_pages_of_zeros_between_others_are_inherited_like_these():
+    with pair() as both:
+        both.send(2, [7, 0, 0, 8, 0])
+        both.send(9, [0, 3])
+        both.memory.seal()
+        ranges, own = load(both.base, 1000)
+        assert sum(r.pages for r in ranges) == 7
+        assert [own[BASE + n * PAGE][:1] for n in (2, 3, 4, 5, 6, 9, 10)] == [
+            page(n)[:1] for n in (7, 0, 0, 8, 0, 0, 3)
+        ]
