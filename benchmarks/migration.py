@@ -98,9 +98,9 @@ shaped links only. runc-lazy: runc's post-copy; its pages come after the gap. rs
 
 
 def measure(
-    here: Arena, cases: list[Case], runs: int, steps: Steps
+    here: Arena, cases: list[Case], runs: int, flowing: tuple[str, ...], steps: Steps
 ) -> tuple[list[Result], list[Flow]]:
-    """Every case by every contender, ``runs`` times, interleaved; then its throughput."""
+    """Every case by every contender, ``runs`` times, interleaved; then the throughput of some."""
     peers = {peer.version(here): peer for peer in PEERS}
     results: list[Result] = []
     flows: list[Flow] = []
@@ -131,7 +131,7 @@ def measure(
                     f"({time.monotonic() - began_s:.0f} s in all)"
                 )
         results += found.values()
-        for technique in FLOWING:
+        for technique in flowing:
             moves: list[Throughput] = []
             for number in range(1, runs + 1, PEER_EVERY):
                 steps.next(f"{case.name}: throughput by {technique}, {number} of {runs}")
@@ -160,8 +160,9 @@ def run(options: argparse.Namespace) -> tuple[list[Result], list[Flow]]:
     ]
     runs = options.runs or (QUICK_RUNS if options.quick else RUNS)
     services = list(dict.fromkeys(case.service for case in cases))
+    flowing: tuple[str, ...] = (BEST,) if options.quick else FLOWING
     rarely = -(-runs // PEER_EVERY)
-    moves = len(cases) * (runs + rarely * (len(TECHNIQUES) - 1 + len(PEERS) + len(FLOWING)))
+    moves = len(cases) * (runs + rarely * (len(TECHNIQUES) - 1 + len(PEERS) + len(flowing)))
     with (
         Steps(6 + len(services) + moves) as steps,
         arena(services, default_cache(), steps) as here,
@@ -178,7 +179,7 @@ def run(options: argparse.Namespace) -> tuple[list[Result], list[Flow]]:
             steps.detail(service)
             podman_peer.prepare(here, service)
             docker_peer.prepare(here, service)
-        measured = measure(here, cases, runs, steps)
+        measured = measure(here, cases, runs, flowing, steps)
         steps.next(f"taking the lab {NAME} down")
     return measured
 
