@@ -13,7 +13,7 @@ from pathlib import Path
 
 import peer_bundle
 from arena import SOURCE, Arena
-from peer_steps import measured, open_line, take_steps, there, use_and_move
+from peer_steps import measured, take_steps, there, use_and_move
 from report import Case, Measured
 
 RUNTIME = "runc"
@@ -74,19 +74,9 @@ def move(arena: Arena, case: Case) -> Measured:
         f"[ $(cat {work}/ended) = 0 ] || {{ cat {work}/served >&2; exit 1; }}; echo fill"
     )
     stamps: dict[str, float] = {}
-    try:
-        for edge in (SOURCE, case.target):
-            peer_bundle.make(arena, edge, spec)
-        open_line(arena, case)
-        peer_bundle.start(arena, SOURCE, spec, RUNTIME)
-        with large_pipes():
-            seen = use_and_move(
-                arena, case, lambda: take_steps(arena, case, "runc", script, stamps)
-            )
+    with peer_bundle.running(arena, case, spec, RUNTIME), large_pipes():
+        seen = use_and_move(arena, case, lambda: take_steps(arena, case, "runc", script, stamps))
         frozen_bytes = float(arena.on(SOURCE, f"stat -c %s {work}/small.tar"))
-    finally:
-        for edge in (SOURCE, case.target):
-            peer_bundle.remove(arena, edge, spec, RUNTIME)
     return measured(
         seen,
         stamps,

@@ -142,7 +142,7 @@ def measure(
 
 def quiet_gaps(results: list[Result]) -> str:
     """How long answers stay out when nothing moves: what the gaps are to be compared with."""
-    control = max(r.median(lambda m: m.control_s) for r in results)
+    control = max((r.median(lambda m: m.control_s) for r in results if r.moves), default=NAN)
     ahead = max((m.ahead_gap_s for r in results for m in r.moves), default=NAN)
     return (
         f"Without a move: longest gap in 0.4 s {control * 1e3:.0f} ms (largest median of a case); "

@@ -7,10 +7,13 @@ memory. The services write no files, so only memory has to travel.
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from arena import Arena
-from peer_steps import DISK_THERE, LAYERS, make_network, remove_network
+from arena import SOURCE, Arena
+from peer_steps import DISK_THERE, LAYERS, make_network, open_line, remove_network
+from report import Case
 
 from testbed.edge.spec import Spec, runtime_config
 
@@ -51,7 +54,32 @@ def configuration(spec: Spec) -> dict[str, Any]:
     return {**content, "process": process, "mounts": mounts, "linux": linux, "root": root}
 
 
-def make(arena: Arena, edge: str, spec: Spec) -> None:
+@contextmanager
+def running(arena: Arena, case: Case, spec: Spec, runtime: str) -> Iterator[None]:
+    """Have the container run at `SOURCE`, its place at the target and the line to it ready."""
+    edges = (SOURCE, case.target)
+    try:
+        for edge in edges:
+            _make(arena, edge, spec)
+        open_line(arena, case)
+        # Nothing of the edge is open in it, else CRIU could not restore it elsewhere.
+        arena.on(
+            SOURCE,
+            f"{runtime} --log {work(spec)}/start.log run --detach --bundle {bundle(spec)} "
+            f"{spec.name} </dev/null >/dev/null 2>&1",
+        )
+        yield
+    finally:
+        for edge in edges:
+            arena.on(
+                edge,
+                f"{runtime} delete --force {spec.name} >/dev/null 2>&1 || true; "
+                f"umount -l {bundle(spec)}/root 2>/dev/null || true; "
+                f"rm -rf {bundle(spec)} {WRITABLE}/{spec.name}; {remove_network(spec)}",
+            )
+
+
+def _make(arena: Arena, edge: str, spec: Spec) -> None:
     """Make the bundle, root and network of a container; nothing is started."""
     make_network(arena, edge, spec)
     lower = ":".join(reversed(spec.layers))
@@ -62,23 +90,4 @@ def make(arena: Arena, edge: str, spec: Spec) -> None:
         "LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "
         f"lowerdir={lower},upperdir={upper},workdir={inner} none {bundle(spec)}/root; "
         f"echo {shlex.quote(json.dumps(configuration(spec)))} > {bundle(spec)}/config.json",
-    )
-
-
-def start(arena: Arena, edge: str, spec: Spec, runtime: str) -> None:
-    """Start the container, with nothing of the edge open in it."""
-    arena.on(
-        edge,
-        f"{runtime} --log {work(spec)}/start.log run --detach --bundle {bundle(spec)} {spec.name} "
-        "</dev/null >/dev/null 2>&1",
-    )
-
-
-def remove(arena: Arena, edge: str, spec: Spec, runtime: str) -> None:
-    """Take everything of a container away, whether it is there or not."""
-    arena.on(
-        edge,
-        f"{runtime} delete --force {spec.name} >/dev/null 2>&1 || true; "
-        f"umount -l {bundle(spec)}/root 2>/dev/null || true; "
-        f"rm -rf {bundle(spec)} {WRITABLE}/{spec.name}; {remove_network(spec)}",
     )

@@ -10,7 +10,7 @@ import json
 
 import peer_bundle
 from arena import SOURCE, Arena
-from peer_steps import PEER_LINE, STATISTICS, measured, open_line, take_steps, there, use_and_move
+from peer_steps import PEER_LINE, STATISTICS, measured, take_steps, there, use_and_move
 from report import Case, Measured
 
 RUNTIME = "crun --cgroup-manager=cgroupfs"
@@ -46,17 +46,10 @@ def move(arena: Arena, case: Case) -> Measured:
         f"{{ tail -n 5 {work}/restore.log >&2; exit 1; }}'; echo restore"
     )
     stamps: dict[str, float] = {}
-    try:
-        for edge in (SOURCE, case.target):
-            peer_bundle.make(arena, edge, spec)
-        open_line(arena, case)
-        peer_bundle.start(arena, SOURCE, spec, RUNTIME)
+    with peer_bundle.running(arena, case, spec, RUNTIME):
         seen = use_and_move(arena, case, lambda: take_steps(arena, case, "rsync", script, stamps))
         said = arena.on(SOURCE, f"python3 -c '{STATISTICS}' {work}/stats-dump")
         sent = arena.on(SOURCE, f"sed -n 's/^Total bytes sent: //p' {work}/rsync")
-    finally:
-        for edge in (SOURCE, case.target):
-            peer_bundle.remove(arena, edge, spec, RUNTIME)
     freeze_s = json.loads(said)["frozen_time"] / 1e6
     frozen_bytes = float(sent.replace(",", ""))
     return measured(seen, stamps, frozen_bytes=frozen_bytes, freeze_s=freeze_s)
