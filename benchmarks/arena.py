@@ -95,6 +95,15 @@ CONTROL_S = 0.4
 START_S = 30.0
 
 
+AGAIN_S = 120.0
+"""How long a user's connection may take to recover."""
+
+
+def _rows(service: str) -> str:
+    """Where the client that watches a move writes its log, on the user's host."""
+    return f"/tmp/rows-{service}.csv"  # noqa: S108
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a user saw of one move.
@@ -201,6 +210,24 @@ class Arena:
                 return
         raise ServiceError(f"{service} does not answer: {said['errors'].strip()[-300:]}")
 
+    def await_answers(self, service: str) -> None:
+        """Wait until the watching client is answered again.
+
+        After a long outage its TCP may take as long again to ask.
+
+        Raises
+        ------
+        ServiceError
+            If it is not.
+        """
+        since_s = time.time()
+        fresh = f"tail -n 1 {_rows(service)} | awk -F, '{{print ($3 + 0 > {since_s:.3f})}}'"
+        while time.time() < since_s + AGAIN_S:
+            if self.on(USER, fresh).strip() == "1":
+                return
+            time.sleep(0.1)
+        raise ServiceError(f"{service}: its user has no answer {AGAIN_S:.0f} s after the move")
+
     def checksum(self, service: str) -> str:
         """What the service says of the memory that it never rewrites; empty for face detection."""
         if self.parts.kinds[service].name != "simple":
@@ -247,7 +274,7 @@ class Arena:
             service's memory changed.
         """
         before = self.checksum(case.service)
-        rows = f"/tmp/rows-{case.service}.csv"  # noqa: S108 - on the user's host
+        rows = _rows(case.service)
         more = ["--output", rows, *(("--most-outstanding", "1") if at_once else ())]
         every_s = 0.0 if at_once else case.interval_s
         self._start_client(case.service, case.service, more, every_s)

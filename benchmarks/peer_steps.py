@@ -151,7 +151,12 @@ def use_and_move(arena: Arena, case: Case, move: Callable[[], None]) -> Seen:
     """Lead the user to the service at `SOURCE` and have it moved under its eyes."""
     arena.steer(case.service)
     arena.await_service(case.service)
-    return arena.watched(case, move=move)
+
+    def move_and_recover() -> None:
+        move()
+        arena.await_answers(case.service)
+
+    return arena.watched(case, move=move_and_recover)
 
 
 def measured(
