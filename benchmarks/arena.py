@@ -1,7 +1,7 @@
-"""Where both contenders move the same service: three edges, two kinds of link, one user.
+"""Where all contenders move the same service: four edges, three kinds of link, one user.
 
 The user's client, its route and the way a gap is taken are the same for everybody; who moves the
-container and how is the contenders' own affair (`ours`, `podman_peer`).
+container and how is the contenders' own affair (`ours`, `podman_peer` and the like).
 """
 
 import contextlib
@@ -95,6 +95,15 @@ CONTROL_S = 0.4
 START_S = 30.0
 
 
+AGAIN_S = 120.0
+"""How long a user's connection may take to recover."""
+
+
+def _rows(service: str) -> str:
+    """Where the client that watches a move writes its log, on the user's host."""
+    return f"/tmp/rows-{service}.csv"  # noqa: S108
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a user saw of one move.
@@ -102,11 +111,16 @@ class Seen:
     gap_s : longest time between two right answers from the order to move until `TAIL_S` after it
         was over. control_s : the like before the move, in windows of `CONTROL_S` (their median).
     ahead_gap_s : the longest before the move, while memory was sent ahead.
+    ahead_s : when sending ahead began, time of day. ordered_s : when the move was ordered.
+    answers_s : when right answers came.
     """
 
     gap_s: float
     control_s: float
     ahead_gap_s: float
+    ahead_s: float
+    ordered_s: float
+    answers_s: "np.ndarray[Any, Any]"
 
 
 @dataclass
@@ -196,6 +210,24 @@ class Arena:
                 return
         raise ServiceError(f"{service} does not answer: {said['errors'].strip()[-300:]}")
 
+    def await_answers(self, service: str) -> None:
+        """Wait until the watching client is answered again.
+
+        After a long outage its TCP may take as long again to ask.
+
+        Raises
+        ------
+        ServiceError
+            If it is not.
+        """
+        since_s = time.time()
+        fresh = f"tail -n 1 {_rows(service)} | awk -F, '{{print ($3 + 0 > {since_s:.3f})}}'"
+        while time.time() < since_s + AGAIN_S:
+            if self.on(USER, fresh).strip() == "1":
+                return
+            time.sleep(0.1)
+        raise ServiceError(f"{service}: its user has no answer {AGAIN_S:.0f} s after the move")
+
     def checksum(self, service: str) -> str:
         """What the service says of the memory that it never rewrites; empty for face detection."""
         if self.parts.kinds[service].name != "simple":
@@ -229,8 +261,11 @@ class Arena:
         *,
         move: Callable[[], None],
         ahead: Callable[[], None] = lambda: None,
+        at_once: bool = False,
     ) -> Seen:
         """Do ``ahead``, then ``move``, while the user's client asks all the time.
+
+        at_once : ask again as soon as an answer came (a closed loop) instead of every interval.
 
         Raises
         ------
@@ -239,10 +274,13 @@ class Arena:
             service's memory changed.
         """
         before = self.checksum(case.service)
-        rows = f"/tmp/rows-{case.service}.csv"  # noqa: S108 - on the user's host
-        self._start_client(case.service, case.service, ["--output", rows], case.interval_s)
+        rows = _rows(case.service)
+        more = ["--output", rows, *(("--most-outstanding", "1") if at_once else ())]
+        every_s = 0.0 if at_once else case.interval_s
+        self._start_client(case.service, case.service, more, every_s)
         try:
             time.sleep(WARM_S)
+            ahead_s = time.time()
             ahead()
             ordered_s = time.time()
             move()
@@ -262,6 +300,9 @@ class Arena:
             gap_s=longest_gap_s(answers_s, ordered_s, over_s + TAIL_S),
             control_s=gap_floor_s(answers_s, [(ordered_s, over_s + TAIL_S)], CONTROL_S),
             ahead_gap_s=float(np.diff(quiet_s).max(initial=0.0)),
+            ahead_s=ahead_s,
+            ordered_s=ordered_s,
+            answers_s=answers_s,
         )
 
     def _answers_s(self, case: Case, rows: str) -> "np.ndarray[Any, Any]":
@@ -298,9 +339,9 @@ def arena(services: list[str], cache: Path, steps: Steps) -> Iterator[Arena]:
     scenario = Scenario.model_validate(content)
     take_down(NAME)  # what an interrupted benchmark may have left
     parts = build_parts(scenario, cache, steps)
-    steps.next("an edge root file system that has podman")
-    with_podman = peer_cache(cache, steps.say)
-    lab = start_lab(scenario, NAME, with_podman, steps)
+    steps.next("an edge root file system that has the peers")
+    with_peers = peer_cache(cache, steps.say)
+    lab = start_lab(scenario, NAME, with_peers, steps)
     made = Arena(scenario, lab, parts, Mover(lab))
     try:
         steps.next("provisioning with Ansible over SSH")

@@ -1,9 +1,11 @@
-"""How long is a service away while its container moves? Ours beside podman's, in one run.
+"""How long is a service away while its container moves? Ours beside four peers', in one run.
 
-For each service and link: moves of ours by every technique, and podman's checkpoint, copy and
-restore of the same image over the same link, interleaved, several times. What counts is what the
-user sees, asking every 2 ms: the longest time without a right answer around the move. Every answer
-is checked; one that is wrong, lost or repeated ends the benchmark.
+For each service and link: moves of ours by every technique, and of the same image over the same
+link by podman, by Docker, by runc's post-copy and by checkpoint, rsync and restore, interleaved,
+several times. What counts is what the user sees, asking every 2 ms: the longest time without a
+right answer around the move. Every answer is checked, and the service's memory; where one is wrong,
+lost or repeated by ours the benchmark ends, by a peer its move counts as failed. Then ours move
+again while a user asks as fast as answers come, for the throughput that is left meanwhile.
 
     .venv/bin/python benchmarks/migration.py [--quick] [--runs N] [--json FILE]
 """
@@ -16,10 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker_peer
+import lazy_peer
 import ours
+import peer_steps
 import podman_peer
+import rsync_peer
 from arena import NAME, Arena, arena
 from report import BEST, NAN, Case, Measured, Result, json_rows, phases_text, table
+from throughput import Throughput, throughput_rows, throughput_text
 
 from testbed.cli import require_root_on_linux
 from testbed.errors import (
@@ -44,6 +51,9 @@ RUNS, QUICK_RUNS = 10, 3
 PEER_EVERY = 5
 """The slower contenders move once for so many moves of the best."""
 TECHNIQUES = (BEST, "delta", "cold")
+FLOWING = tuple(name for name in TECHNIQUES if name != "cold")
+"""Techniques that do something while the service runs."""
+PEERS = (podman_peer, docker_peer, lazy_peer, rsync_peer)
 UNSHAPED = ("unshaped", "edge-3", None)
 SLOW = ("100 Mbit/s", "edge-2", 100e6)
 FAR = ("20 Mbit/s", "edge-4", 20e6)
@@ -63,6 +73,8 @@ CASES = tuple(
 )
 QUICK = {("small", "unshaped"), ("memory", "unshaped"), ("memory", "100 Mbit/s")}
 CANNOT = 2
+Flow = tuple[str, str, list[Throughput]]
+"""A case's name, a technique, and the throughput during each of its moves."""
 FAILURES = (
     HostUnreachableError,
     ImageBuildError,
@@ -74,21 +86,27 @@ FAILURES = (
     ServiceError,
     WrongAnswerError,
 )
+PEER_FAILURES = (MigrationError, RuntimeError, ServiceError, WrongAnswerError)
 NOTES = """\
 Durations are medians in ms, but for the 95th percentile of the gap. gap: longest time between two
 right answers from the order to move until 2 s after it. freeze: CRIU's own. event: last instruction
-at the source to first at the target. floor: frozen bytes / rate + round trip; /floor: the gap over
-it. x peer: podman's gap over ours. 100 Mbit/s has 10 ms each way, 20 Mbit/s 50 ms. podman: TCP
-kept, export in memory, SSH open ahead, compressed (zstd) on shaped links only."""
+at the source to first at the target. frozen, ahead: bytes sent while the service stood still, and
+before. floor: frozen bytes / rate + round trip; /floor: the gap over it. x best: this gap over
+pre-copy's. 100 Mbit/s has 10 ms each way, 20 Mbit/s 50 ms. All peers: TCP kept, network and (but
+for podman) container ready at the target, images in memory, SSH open ahead, compressed (zstd) on
+shaped links only. runc-lazy: runc's post-copy; its pages come after the gap. rsync-cold: crun."""
 
 
-def measure(here: Arena, cases: list[Case], runs: int, steps: Steps) -> list[Result]:
-    """Every case by every contender, ``runs`` times, interleaved."""
-    peer = podman_peer.version(here)
+def measure(
+    here: Arena, cases: list[Case], runs: int, flowing: tuple[str, ...], steps: Steps
+) -> tuple[list[Result], list[Flow]]:
+    """Every case by every contender, ``runs`` times, interleaved; then the throughput of some."""
+    peers = {peer.version(here): peer for peer in PEERS}
     results: list[Result] = []
+    flows: list[Flow] = []
     for case in cases:
         contenders: dict[str, Callable[[], Measured]] = {
-            peer: partial(podman_peer.move, here, case),
+            **{name: partial(peer.move, here, case) for name, peer in peers.items()},
             **{name: partial(ours.move, here, case, name) for name in TECHNIQUES},
         }
         rtt_s = here.measured_rtt_s(case)
@@ -99,19 +117,32 @@ def measure(here: Arena, cases: list[Case], runs: int, steps: Steps) -> list[Res
                     continue
                 steps.next(f"{case.name}: {how}, {number} of {runs}")
                 began_s = time.monotonic()
-                measured = move()
+                try:
+                    measured = move()
+                except PEER_FAILURES as error:
+                    if how not in peers:
+                        raise
+                    found[how].failures.append(str(error).strip())
+                    steps.say(f"    {how} FAILED: {error}")
+                    continue
                 found[how].moves.append(measured)
                 steps.say(
                     f"    client gap {measured.gap_s * 1e3:,.0f} ms "
                     f"({time.monotonic() - began_s:.0f} s in all)"
                 )
         results += found.values()
-    return results
+        for technique in flowing:
+            moves: list[Throughput] = []
+            for number in range(1, runs + 1, PEER_EVERY):
+                steps.next(f"{case.name}: throughput by {technique}, {number} of {runs}")
+                moves.append(ours.throughput(here, case, technique))
+            flows.append((case.name, technique, moves))
+    return results, flows
 
 
 def quiet_gaps(results: list[Result]) -> str:
     """How long answers stay out when nothing moves: what the gaps are to be compared with."""
-    control = max(r.median(lambda m: m.control_s) for r in results)
+    control = max((r.median(lambda m: m.control_s) for r in results if r.moves), default=NAN)
     ahead = max((m.ahead_gap_s for r in results for m in r.moves), default=NAN)
     return (
         f"Without a move: longest gap in 0.4 s {control * 1e3:.0f} ms (largest median of a case); "
@@ -119,7 +150,7 @@ def quiet_gaps(results: list[Result]) -> str:
     )
 
 
-def run(options: argparse.Namespace) -> list[Result]:
+def run(options: argparse.Namespace) -> tuple[list[Result], list[Flow]]:
     """Start the lab, measure, take it down."""
     cases = [
         case
@@ -129,8 +160,9 @@ def run(options: argparse.Namespace) -> list[Result]:
     ]
     runs = options.runs or (QUICK_RUNS if options.quick else RUNS)
     services = list(dict.fromkeys(case.service for case in cases))
+    flowing: tuple[str, ...] = (BEST,) if options.quick else FLOWING
     rarely = -(-runs // PEER_EVERY)
-    moves = len(cases) * (runs + rarely * len(TECHNIQUES))
+    moves = len(cases) * (runs + rarely * (len(TECHNIQUES) - 1 + len(PEERS) + len(flowing)))
     with (
         Steps(6 + len(services) + moves) as steps,
         arena(services, default_cache(), steps) as here,
@@ -140,13 +172,16 @@ def run(options: argparse.Namespace) -> list[Result]:
             here.lab.verify(steps.detail)
         except LinkNotAsRequestedError as error:
             steps.say(f"LINKS NOT AS ASKED FOR, read the figures with care:\n{error}")
-        steps.next("giving podman the same images")
+        steps.next("giving the peers the same images")
+        peer_steps.prepare(here)
+        docker_peer.start(here)
         for service in services:
             steps.detail(service)
             podman_peer.prepare(here, service)
-        results = measure(here, cases, runs, steps)
+            docker_peer.prepare(here, service)
+        measured = measure(here, cases, runs, flowing, steps)
         steps.next(f"taking the lab {NAME} down")
-    return results
+    return measured
 
 
 def main() -> int:
@@ -160,7 +195,7 @@ def main() -> int:
     began_s = time.monotonic()
     try:
         require_root_on_linux()
-        results = run(options)
+        results, flows = run(options)
     except UnsupportedMachineError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return CANNOT
@@ -170,9 +205,10 @@ def main() -> int:
     except FAILURES as error:
         print(f"benchmark FAILED: {error}\n{getattr(error, 'log', '')}", file=sys.stderr)
         return 1
-    rows = json_rows(results)
+    rows = [*json_rows(results), *throughput_rows(flows, BEST)]
     print(f"\n{table(results)}\n\n{NOTES}\n{quiet_gaps(results)}\n")
     print(f"Where the frozen time goes (medians):\n{phases_text(results)}\n")
+    print(f"Throughput, asking again at once (medians):\n{throughput_text(flows)}\n")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     judged = [row for row in rows if row["goal"] is not None]

@@ -73,15 +73,18 @@ def recipe_hash() -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
-def hook_script() -> str:
-    """What is done in the root file system once the packages are in it."""
-    newer = NEWER_CRIU.format(
+def hook_script(newer: Sequence[str] = ()) -> str:
+    """What is done in the root file system once the packages are in it.
+
+    newer : packages beside CRIU's that come from the newer suite.
+    """
+    install = NEWER_CRIU.format(
         suite=SUITE,
         newer=CRIU_SUITE,
-        packages=" ".join(f"{name}/{CRIU_SUITE}" for name in CRIU_PACKAGES),
+        packages=" ".join(f"{name}/{CRIU_SUITE}" for name in [*CRIU_PACKAGES, *newer]),
     )
     source = tracker.SOURCE.read_text(encoding="utf-8")
-    return "#!/bin/sh" + newer + TRACKER.format(program=tracker.PROGRAM, source=source)
+    return "#!/bin/sh" + install + TRACKER.format(program=tracker.PROGRAM, source=source)
 
 
 def plan_root(target: Path, mirror: str | None, hook: Path, more: Sequence[str] = ()) -> list[str]:
@@ -106,6 +109,7 @@ def edge_root(
     cache: Path,
     progress: Callable[[str], None] = lambda _: None,
     more: Sequence[str] = (),
+    newer: Sequence[str] = (),
 ) -> Path:
     """Return the cached root file system, making it first where it is not there yet.
 
@@ -117,6 +121,8 @@ def edge_root(
         Told what is done, in a plain line.
     more : sequence of str
         Debian packages beside those of every edge.
+    newer : sequence of str
+        The like, from the suite that CRIU comes from.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def edge_root(
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_suffix(f".{os.getpid()}.partial")
     hook = final.with_suffix(f".{os.getpid()}.hook")
-    hook.write_text(hook_script(), encoding="utf-8")
+    hook.write_text(hook_script(newer), encoding="utf-8")
     hook.chmod(0o755)
     try:
         done = subprocess.run(

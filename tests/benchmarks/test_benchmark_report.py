@@ -7,9 +7,24 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from report import BEST, WIDTH, Case, Measured, Result, floor_s, json_rows, peer_of, table
+from report import (
+    BEST,
+    PEERS,
+    WIDTH,
+    Case,
+    Measured,
+    Result,
+    floor_s,
+    is_peer,
+    json_rows,
+    of_case,
+    phases_text,
+    table,
+)
 
 SLOW = Case("memory", "150 MB, 5 MB/s", "100 Mbit/s", "edge-2", 100e6, 0.002)
+QUICK = Case("memory", "150 MB, 5 MB/s", "unshaped", "edge-3", None, 0.002)
+SMALL = Case("small", "10 MB", "unshaped", "edge-3", None, 0.002)
 UNSHAPED = Case("faces", "face detection", "unshaped", "edge-3", None, 0.05)
 
 
@@ -46,10 +61,18 @@ def test_medians_leave_out_what_is_not_told_and_keep_outliers():
     assert math.isnan(Result(SLOW, "cold", 0.02, []).gap_s)
 
 
-def test_the_peer_is_podman_in_the_same_case():
+def test_another_contender_is_found_in_the_same_case_if_it_moved_anything():
     found = [*results(), *results(case=UNSHAPED)]
-    assert peer_of(found[1], found) is found[0]
-    assert peer_of(found[3], found) is found[2]
+    assert of_case(found[1], found, "podman") is found[0]
+    assert of_case(found[3], found, "podman") is found[2]
+    assert of_case(found[3], found, "docker") is None
+    found[2].moves.clear()
+    assert of_case(found[3], found, "podman") is None
+
+
+def test_every_peer_is_known_and_no_technique_of_ours_is_taken_for_one():
+    assert all(is_peer(Result(SLOW, f"{peer} 1.2.3", 0.02)) for peer in PEERS)
+    assert not any(is_peer(Result(SLOW, how, 0.02)) for how in (BEST, "cold", "post-copy"))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +90,8 @@ def test_median_95th_percentile_and_ratio_are_judged(gaps_s, podman_s, met):
         Result(SLOW, BEST, 0.02, [moved(gap_s) for gap_s in gaps_s]),
     ]
     judged = [row for row in json_rows(found) if row["goal"] is not None]
-    assert [row["met"] for row in judged] == met
+    times, *ours = judged
+    assert [row["met"] for row in [*ours[:2], times, *ours[2:]]] == met
     assert all(
         set(row) == {"name", "value", "unit", "peer", "ratio", "goal", "met"} for row in judged
     )
@@ -91,3 +115,43 @@ def test_the_table_fits_its_width_and_names_every_contender_once():
     assert text.count("150 MB, 5 MB/s") == 1
     assert "podman" in text
     assert BEST in text
+
+
+@pytest.mark.parametrize(("docker_s", "met"), [(5.5, True), (4.5, False)])
+def test_each_peer_is_held_against_its_own_goal(docker_s, met):
+    found = [
+        Result(QUICK, "podman 5.4.2", 0.001, [moved(2.1)]),
+        Result(QUICK, "docker 26.1.5", 0.001, [moved(docker_s)]),
+        Result(QUICK, "runc-lazy 1.3.6", 0.001, [moved(0.4)]),
+        Result(QUICK, BEST, 0.001, [moved(0.025)]),
+    ]
+    rows = {row["name"].split()[0]: row for row in json_rows(found) if row["unit"] == "times"}
+    assert (rows["podman"]["goal"], rows["podman"]["met"]) == (80, True)
+    assert (rows["docker"]["goal"], rows["docker"]["met"]) == (200, met)
+    assert (rows["runc-lazy"]["goal"], rows["runc-lazy"]["met"]) == (None, None)
+    assert rows["runc-lazy"]["value"] == pytest.approx(16)
+
+
+def test_a_peer_that_failed_is_told_and_is_no_ratio():
+    found = [
+        Result(QUICK, "docker 26.1.5", 0.001, failures=["criu failed: type RESTORE"] * 2),
+        Result(QUICK, BEST, 0.001, [moved(0.025)]),
+    ]
+    assert "failed" in table(found)
+    assert phases_text(found).count("criu failed: type RESTORE") == 1
+    (row,) = [r for r in json_rows(found) if r["name"].startswith("docker")]
+    assert (row["name"].endswith("failed 2 times"), row["value"]) == (True, None)
+    assert not [r for r in json_rows(found) if r["unit"] == "times"]
+
+
+@pytest.mark.parametrize(("frozen_bytes", "met"), [(47_000, True), (48_000, False)])
+def test_bytes_while_frozen_are_held_against_the_paper(frozen_bytes, met):
+    found = [Result(SMALL, BEST, 0.001, [moved(0.015, frozen_bytes=frozen_bytes)])]
+    (row,) = [r for r in json_rows(found) if "bytes while frozen" in r["name"] and r["goal"]]
+    assert row["met"] is met
+
+
+def test_the_table_tells_how_many_times_longer_than_the_best():
+    (peer, best) = table(results(ours_s=0.3, podman_s=15.0)).splitlines()[-2:]
+    assert peer.split()[-1] == "50.0"
+    assert best.split()[-1] == "-"
