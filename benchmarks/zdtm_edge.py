@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from testbed.edge.spec import Spec
 PROGRAMS = "zdtm/static"
 CRIU_TIMEOUT_S, UP_TIMEOUT_S = 60.0, 10.0
 LAST_WORDS = 600
+BURIAL_S = 0.5
 USER = ("ZDTM_UID=18943", "ZDTM_GID=58467", "ZDTM_GROUPS=27495 48244")
 """Who a program is that need not be root: as CRIU's own test driver has it."""
 CAP_SYS_RESOURCE = 24
@@ -76,6 +78,7 @@ def plain(name: str, dump: list[str], restore: list[str]) -> str:
     common = ["--images-dir", f"{INSIDE}/scratch/plain", "-v2", "--log-file"]
     dumped = ["dump", "--tree", str(holder.service), *common, "dump.log", *dump]
     restored = ["restore", "--restore-detached", *common, "restore.log", *restore]
+    tasks = [os.pidfd_open(pid) for pid in holder.processes()]
     try:
         for arguments in (dumped, restored):
             failed = _criu(holder, [*arguments, *OURS])
@@ -83,9 +86,29 @@ def plain(name: str, dump: list[str], restore: list[str]) -> str:
                 log = folder / f"{arguments[0]}.log"
                 text = log.read_text(errors="replace") if log.exists() else ""
                 return f"{arguments[0]}: {criu.reasons(text) or failed}"
+            _await_end(tasks)  # whose pids will be wanted again
     finally:
+        for task in tasks:
+            os.close(task)
         shutil.rmtree(folder, ignore_errors=True)
     return ""
+
+
+def _await_end(tasks: list[int]) -> None:
+    """Wait until dumped tasks are dead and buried; one that was not dumped is not waited for."""
+    deadline = time.monotonic() + BURIAL_S
+    while time.monotonic() < deadline:
+        if not any(_there(task) for task in tasks):
+            return
+        time.sleep(0.005)
+
+
+def _there(task: int) -> bool:
+    try:
+        signal.pidfd_send_signal(task, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _criu(holder: Holder, arguments: list[str]) -> str:

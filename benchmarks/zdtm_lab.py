@@ -133,6 +133,8 @@ class Ground:
         slot = self._free.get()
         try:
             tried = self._plain(slot, program)
+            if tried.plain:
+                tried = replace(tried, not_up=self._unmoved(slot, program))
             if not tried.not_up:
                 for technique in techniques:
                     tried.moves[technique] = self._moved(slot, program, technique)
@@ -171,6 +173,14 @@ class Ground:
                 return replace(tried, plain=f"{log.split(':')[0]}: {telling(log) or log}")
             verdict, said = self._judge(slot, SOURCE, program)
         return tried if verdict == "passed" else replace(tried, plain=f"{verdict}: {said}")
+
+    def _unmoved(self, slot: str, program: Program) -> str:
+        """Why a program does not pass where nobody touches it; empty where it does."""
+        with self._started(slot, program) as not_up:
+            if not_up:
+                return not_up
+            verdict, said = self._judge(slot, SOURCE, program)
+        return "" if verdict == "passed" else f"{verdict}, untouched: {said}"
 
     def _moved(self, slot: str, program: Program, technique: str) -> Moved:
         tracker, notes = "", tuple[str, ...]()

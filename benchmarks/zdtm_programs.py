@@ -26,6 +26,10 @@ INSIDE = "/zdtm/static"
 ARCHIVE = "criu.tar.xz"
 NOT_PROGRAMS = {"criu-rtc", "criu-rtc.pb-c", "get_smaps_bits", "ofd_file_locks"}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+COMPARES_FILES = {"file_locks01"}
+"""What compares the numbers of devices and inodes: no file keeps these on another host."""
+OPPOSITE = {"--tcp-close", "--skip-in-flight"}
+"""Options by which CRIU drops connections: the engine keeps them."""
 DOCKERFILE = f"""\
 FROM debian:trixie-slim
 RUN apt-get update \\
@@ -94,18 +98,18 @@ def read_program(name: str, description: str, *, hook: bool = False) -> Program:
     )
 
 
-def left_out(program: Program, machine: str | None = None) -> str:
+def left_out(program: Program, machine: str = platform.machine()) -> str:
     """Why a program is not tried at all; empty where it is."""
-    machine = machine or platform.machine()
-    if program.machine and machine not in program.machine.split():
-        return "for another architecture"
-    if not program.unattended:
-        return "CRIU's own test driver leaves it out, too (noauto)"
-    if program.hook:
-        return "something outside has to act beside it (hook)"
-    if program.notified:
-        return "CRIU's own test driver has to talk to it (pre-dump-notify)"
-    return ""
+    reasons = {
+        "for another architecture": program.machine and machine not in program.machine.split(),
+        "CRIU's own test driver leaves it out, too (noauto)": not program.unattended,
+        "something outside has to act beside it (hook)": program.hook,
+        "CRIU's own test driver has to talk to it (pre-dump-notify)": program.notified,
+        "it compares inode numbers, which no file keeps elsewhere": program.name in COMPARES_FILES,
+        "it wants its connections dropped, and the engine keeps them": OPPOSITE
+        & {*program.dump, *program.restore},
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def read_programs(archive: Path) -> list[Program]:

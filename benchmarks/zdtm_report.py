@@ -42,8 +42,9 @@ class Moved:
 
 @dataclass(frozen=True)
 class Tried:
-    """One program: why it was not tried or did not come up, what plain CRIU did, and what we did.
+    """One program: what it was left out for, what plain CRIU did, and what became of it by ours.
 
+    not_up : why it does not come up in a container, or does not pass even if nobody touches it.
     plain : empty where plain CRIU dumped and restored it and it passed, else why not.
     """
 
@@ -81,7 +82,7 @@ def passes(tried: Iterable[Tried]) -> list[Tried]:
 
 def fails(tried: Iterable[Tried]) -> list[Tried]:
     """Those that come up, but plain CRIU does not carry."""
-    return [t for t in tried if t.plain]
+    return [t for t in tried if t.plain and not t.not_up]
 
 
 def table(tried: Sequence[Tried], techniques: Sequence[str]) -> str:
@@ -112,8 +113,8 @@ def reasons_text(tried: Iterable[Tried]) -> str:
     lines = []
     for t in tried:
         if t.not_up:
-            lines.append(f"{t.name}: does not come up in a container: {_short(t.not_up)}")
-        if t.plain:
+            lines.append(f"{t.name}: not in a container: {_short(t.not_up)}")
+        elif t.plain:
             lines.append(f"{t.name}: plain CRIU: {_short(t.plain)}")
         for technique, moved in t.moves.items():
             if moved.outcome != PASSED:

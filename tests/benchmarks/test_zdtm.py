@@ -73,6 +73,8 @@ def test_a_description_that_would_have_to_be_computed_is_not_run():
         (Program("one", unattended=False), "noauto"),
         (Program("one", hook=True), "hook"),
         (Program("one", notified=True), "notify"),
+        (Program("file_locks01"), "inode"),
+        (Program("one", restore=("--tcp-close",)), "connections"),
     ],
 )
 def test_what_cannot_be_tried_is_left_out_with_a_reason(program, word):
