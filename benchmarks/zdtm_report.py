@@ -16,7 +16,9 @@ WRONG = (FAILED, LOST)
 COLD, FAST = "cold", "pre-copy"
 FAST_GOAL = 0.85
 BY_KERNEL = "write-protect"
-USELESS = re.compile(r"(Dumping|Restoring) FAILED|Killing processes because|failed with -1")
+USELESS = re.compile(
+    r"(Dumping|Restoring) FAILED|Killing processes because|failed with -1|No parent image found"
+)
 WIDTH = 118
 REASON_LENGTH = 150
 

@@ -84,7 +84,7 @@ def require_movable(service: int, pids: Iterable[int], read: Path = PROC) -> int
     first = next((pid for pid, fields in tasks.items() if _inside(fields) == service), None)
     if first is None:
         raise NotMovableError(f"the service's first process, {service}, has ended")
-    found = [*_strays(first, tasks), *_strangers(tasks, read)]
+    found = [*_strays(first, tasks), *_strangers(tasks, read), *_broken_leases(tasks, read)]
     if found:
         raise NotMovableError("; ".join(found))
     return first
@@ -128,6 +128,17 @@ def _strangers(tasks: dict[int, Status], read: Path) -> Iterable[str]:
                 f"process {_inside(fields)} ({fields['Name']}) runs as user {words[0]}, and on "
                 "this host CRIU may carry root's processes only (no CAP_SYS_RESOURCE); run the "
                 "service as root"
+            )
+
+
+def _broken_leases(tasks: dict[int, Status], read: Path) -> Iterable[str]:
+    """File leases that somebody waits for: CRIU breaks them anew, and the owner is told twice."""
+    for line in (read / "locks").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if words[1:3] == ["LEASE", "BREAKING"] and int(words[4]) in tasks:
+            yield (
+                f"process {_inside(tasks[int(words[4])])} holds a file lease that is being broken; "
+                "the service can be moved once it has given the lease back"
             )
 
 

@@ -50,6 +50,7 @@ class Container:
         self.folder, self.pids = folder, []
         self.process(os.getpid(), 1, extra=f"CapEff:\t{0x1000000 if limits else 0:016x}\n")
         self.pids.clear()
+        (folder / "locks").write_text("")
 
     def process(self, pid, parent, *, name="x", state="S (sleeping)", user=0, extra=""):
         (self.folder / str(pid)).mkdir()
@@ -89,6 +90,19 @@ def test_a_process_that_ends_while_it_is_looked_at_stands_in_nobodys_way(service
 def test_a_service_whose_first_process_has_ended_is_refused(service):
     service.pids.remove(1100)
     with pytest.raises(NotMovableError, match="1000, has ended"):
+        service.look()
+
+
+def test_a_lease_that_somebody_waits_for_is_found(service):
+    others = (
+        "1: LEASE  ACTIVE    READ  1101 00:2f:17 0 EOF\n"
+        "2: LEASE  BREAKING  READ  77 00:2f:18 0 EOF\n"
+    )
+    locks = service.folder / "locks"
+    locks.write_text(others)
+    assert service.look() == 1100
+    locks.write_text(f"{others}3: LEASE  BREAKING  READ  1101 00:2f:19 0 EOF\n")
+    with pytest.raises(NotMovableError, match="process 1001 holds a file lease"):
         service.look()
 
 
