@@ -101,7 +101,7 @@ def table(tried: Sequence[Tried], techniques: Sequence[str]) -> str:
                 + [str(count[o]) for o in OUTCOMES[1:]]
             )
     headers = ["programs", "technique", PASSED, "fast path", *OUTCOMES[1:]]
-    return render(headers, rows, width=WIDTH)
+    return render(headers, rows, right=range(2, len(headers)), width=WIDTH)
 
 
 def left_out_text(tried: Iterable[Tried]) -> str:
