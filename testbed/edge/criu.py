@@ -21,6 +21,8 @@ INSIDE = "/.testbed"
 LIBRARIES = f"{platform.machine()}-linux-gnu"
 LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2", "aarch64": "lib/ld-linux-aarch64.so.1"}
 LARGEST_ANSWER = 1 << 16
+LARGEST_NAMELESS_FILE = 1 << 30
+"""Bytes that a file may have that is open but was deleted: CRIU takes its content along."""
 LOG_LINES = 12
 WITHOUT_BREAKPOINTS = {"CRIU_FAULT": "130"}
 """CRIU steps through its parasite without hardware breakpoints: faster, at both ends alike."""
@@ -89,13 +91,18 @@ class Criu(Worker):
         Where the worker and whatever it restores is to live.
     first_pid : int
         Pids in the container start here for the worker, apart from the service's own.
+    ipc : bool
+        Whether it enters the container's IPC namespace. If not, it dumps it (`edge.sysv`).
     """
 
-    def __init__(self, holder: int, *, cgroup: Path | None, first_pid: int) -> None:
+    def __init__(
+        self, holder: int, *, cgroup: Path | None, first_pid: int, ipc: bool = True
+    ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(ours)
         worker = " ".join(command(theirs.fileno()))
-        enter = f"nsenter -t {holder} -m -n -i -u -r -w -- {worker}"
+        spaces = "-m -n -i -u -r -w" if ipc else "-m -n -u -r -w"
+        enter = f"nsenter -t {holder} {spaces} -- {worker}"
         # Writing ns_last_pid inside the pid namespace gives the worker a pid that no restored
         # process wants; only then does it enter the container's other namespaces.
         inside = f"echo {first_pid} > /proc/sys/kernel/ns_last_pid; exec {enter}"
@@ -176,6 +183,7 @@ class Criu(Worker):
             "manage_cgroups_mode": rpc.IGNORE,
             "file_locks": True,
             "ext_unix_sk": True,
+            "ghost_limit": LARGEST_NAMELESS_FILE,
             **options,
         }
         for name, value in wanted.items():

@@ -18,6 +18,8 @@ from .pages import CHUNK, PAGE, Copy, Span
 MAP_PRIVATE, MAP_ANONYMOUS, MAP_LOCKED, MAP_HUGETLB = 0x02, 0x20, 0x2000, 0x40000
 AREA_REGULAR, AREA_VSYSCALL, AREA_VDSO, AREA_VVAR = 1 << 0, 1 << 2, 1 << 3, 1 << 12
 AREA_KERNELS = AREA_VSYSCALL | AREA_VDSO | AREA_VVAR
+AREA_GUARD = 1 << 16
+"""Not a mapping, but a note that part of one is out of bounds (``MADV_GUARD_INSTALL``)."""
 IMAGE_HEAD = struct.Struct("<III")
 
 
@@ -161,7 +163,8 @@ class Areas:
         _, _, size = IMAGE_HEAD.unpack_from(mm)
         entry = mm_pb2.mm_entry()
         entry.ParseFromString(mm[IMAGE_HEAD.size : IMAGE_HEAD.size + size])
-        areas = sorted((a.start, a.end, _can_be_later(a)) for a in entry.vmas)
+        mappings = (a for a in entry.vmas if not a.status & AREA_GUARD)
+        areas = sorted((a.start, a.end, _can_be_later(a)) for a in mappings)
         return cls(*zip(*areas, strict=True)) if areas else cls((), (), ())
 
     def cut(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, layers, netlink, preflight, urgency
+from . import claim, container, files, layers, netlink, preflight, sysv, urgency
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu
@@ -91,6 +91,7 @@ class Move:
         self._fill = False
         self._answered_s = 0.0
         self._rounds = 0
+        self._sysv = False
         self._stop = threading.Event()
         self._lock = threading.RLock()
         self._watch = files.Watch(self.holder.spec.upper, Path(f"/proc/{self.holder.init}/root"))
@@ -104,8 +105,11 @@ class Move:
         ------
         NotTrackedError
             If the tracker that was asked for cannot watch this service.
+        NotMovableError
+            If no technique can carry it.
         """
         spec = self.holder.spec
+        self._sysv = self._require_movable()
         with self._timeline.phase("open", frozen=False) as phase:
             self._line = Line(self._address, self._command)
             phase["detail"] = layers.bring(self._channel(), spec.layers)
@@ -114,9 +118,16 @@ class Move:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)
             for folder in ("img", "sent"):
                 (spec.scratch / folder).mkdir()
-            self._criu = Criu(self.holder.init, cgroup=None, first_pid=CRIU_FIRST_PID)
+            self._criu = Criu(
+                self.holder.init, cgroup=None, first_pid=CRIU_FIRST_PID, ipc=not self._sysv
+            )
             self._memory = self._choose(answer)
         self.state = "opened"
+
+    def _require_movable(self) -> bool:
+        """Refuse what no technique can carry; tell whether there are System V objects."""
+        service = self.holder.service
+        return sysv.used(preflight.require_movable(service, self.holder.processes()))
 
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
@@ -293,6 +304,11 @@ class Move:
         with self._timeline.phase("freeze", frozen=True):
             self.holder.freeze()
             self.state = "frozen"
+            if self._require_movable() and not self._sysv:
+                raise preflight.NotMovableError(
+                    "the service made its first System V object while it was being moved; a new "
+                    "move takes it along"
+                )
             netlink.silence(spec.device)
             netlink.replace_route(spec.address, self._route)
         self._report({"event": "frozen", "service": spec.name})

@@ -130,6 +130,8 @@ def runtime_config(spec: Spec) -> dict[str, Any]:
         "hostname": spec.name,
         "mounts": mounts,
         "linux": {
+            # Settings of a network namespace do not travel: nobody may change them.
+            "readonlyPaths": ["/proc/sys/net"],
             "cgroupsPath": f"/testbed/{spec.name}.init",
             "namespaces": [
                 {"type": "pid"},

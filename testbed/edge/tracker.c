@@ -52,6 +52,7 @@ enum { F_PROTECT = 1, F_CHECK_ASYNC = 2 };
 enum { WRITTEN = 1, UNKNOWN = 2 };
 #define LOST UINT64_MAX
 #define SIGSET_BYTES 8
+#define TRAP (1ULL << (SIGTRAP - 1))
 
 /* ---- the processor: the system call instruction and the registers of a call ---- */
 #if defined(__x86_64__)
@@ -184,10 +185,27 @@ static int stop(pid_t task)
 	}
 }
 
+/* Whether a stopped task ignores SIGTRAP, or is yet to take one: a step would disturb either. */
+static int holds_trap(pid_t task)
+{
+	char line[256], name[16], path[64];
+	uint64_t signals;
+	int held = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/status", task);
+	FILE *status = fopen(path, "re");
+	while (status && fgets(line, sizeof line, status))
+		if (sscanf(line, "%15[A-Za-z]: %lx", name, &signals) == 2 && signals & TRAP)
+			held |= !strcmp(name, "SigPnd") || !strcmp(name, "ShdPnd") || !strcmp(name, "SigIgn");
+	if (status)
+		fclose(status);
+	return held;
+}
+
 /* A userfaultfd of the task's address space, in our own file table. */
 static int make_userfaultfd(pid_t task)
 {
-	uint64_t instruction = find_instruction(task), mask, all = UINT64_MAX;
+	uint64_t instruction = find_instruction(task), mask, all = ~TRAP;
 	int ours = -1, process = (int)syscall(SYS_pidfd_open, task, 0);
 	long theirs;
 
@@ -198,7 +216,12 @@ static int make_userfaultfd(pid_t task)
 	int error = stop(task);
 	if (error)
 		return fail("ptrace", -error);
-	/* A handler that began now would run on registers that are not the task's. */
+	if (holds_trap(task)) {
+		ptrace(PTRACE_DETACH, task, 0, 0);
+		return fail("it ignores SIGTRAP or has one pending, which a step would undo", EBUSY);
+	}
+	/* A handler that began now would run on registers that are not the task's. SIGTRAP alone stays
+	   allowed: where it is blocked, the kernel makes a step take the task's own handler away. */
 	ptrace(PTRACE_GETSIGMASK, task, (void *)SIGSET_BYTES, &mask);
 	ptrace(PTRACE_SETSIGMASK, task, (void *)SIGSET_BYTES, &all);
 	theirs = call(task, instruction, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);

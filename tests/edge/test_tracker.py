@@ -293,6 +293,40 @@ def test_a_task_that_is_watched_already_is_refused(program):
         follower.assert_complete()
 
 
+@pytest.mark.parametrize("blocked", [False, True])
+def test_the_tasks_own_answer_to_sigtrap_stays(program, blocked):
+    with Task() as task:
+        task.do("import signal; heard = []; TRAP = signal.SIGTRAP")
+        task.do("signal.signal(TRAP, lambda *_: heard.append(1)) and None")
+        if blocked:
+            task.do("signal.pthread_sigmask(signal.SIG_BLOCK, [TRAP]) and None")
+        with Follower(task, program) as follower:
+            follower.follow()
+            task.do("signal.pthread_sigmask(signal.SIG_UNBLOCK, [TRAP]) and None")
+            task.do("os.kill(os.getpid(), TRAP)")
+            task.do("assert heard == [1], heard")
+
+
+@pytest.mark.parametrize(
+    "arranged",
+    [
+        "signal.signal(TRAP, signal.SIG_IGN) and None",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [TRAP]); os.kill(os.getpid(), TRAP)",
+    ],
+)
+def test_a_task_whose_sigtrap_a_step_would_disturb_is_refused_and_left_as_it_is(program, arranged):
+    with Task() as task:
+        task.do("import signal; TRAP = signal.SIGTRAP")
+        task.do(arranged)
+        status = Path(f"/proc/{task.pid}/status")
+        names = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "TracerPid")
+        before = [x for x in status.read_text().splitlines() if x.startswith(names)]
+        with pytest.raises(NotTrackedError, match="SIGTRAP"):
+            WriteProtect(task.pid, program)
+        assert before == [x for x in status.read_text().splitlines() if x.startswith(names)]
+        task.do("pass")
+
+
 def test_a_task_that_is_gone_is_refused(program):
     with Task() as task:
         pass

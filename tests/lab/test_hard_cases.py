@@ -21,7 +21,7 @@ for _ in range(150):
     except OSError:
         time.sleep(0.1)
 with socket.create_connection((sys.argv[1], 8000), timeout=30) as c:
-    c.sendall(b"check\\n")
+    c.sendall(sys.argv[2].encode() + b"\\n")
     print(c.makefile().readline())
 """
 
@@ -29,19 +29,24 @@ with socket.create_connection((sys.argv[1], 8000), timeout=30) as c:
 class Hard:
     """The service that checks itself, in place of the lab's counter."""
 
-    def __init__(self, hosts, pause_s):
+    def __init__(self, hosts, pause_s=0.002, service=SERVICE):
         self.hosts, self.count = hosts, 0
         self.steering = hosts.start()
         hosts.lab["edge-1"].call("remove_service", name="counter")
         spec = container_spec(hosts.scenario, hosts.lab.plan, hosts.parts, "counter")
-        spec = replace(spec, command=("python3", "-c", SERVICE, str(pause_s)))
+        spec = replace(spec, command=("python3", "-c", service, str(pause_s)))
         hosts.lab["edge-1"].call("start_service", spec=json.loads(json.dumps(asdict(spec))))
+
+    def ask(self, word):
+        """Say something to the service; return the words of its answer, the first being ok."""
+        address = self.hosts.lab.plan.service_addresses["counter"]
+        said = self.hosts.on("user", f"python3 -c {shlex.quote(ASK)} {address} {word}").split()
+        assert said[0] == "ok", " ".join(said)
+        return said
 
     def check(self):
         """Ask the service whether everything is right."""
-        address = self.hosts.lab.plan.service_addresses["counter"]
-        said = self.hosts.on("user", f"python3 -c {shlex.quote(ASK)} {address}").split()
-        assert said[0] == "ok", " ".join(said)
+        said = self.ask("check")
         self.count += 1
         assert int(said[1]) == self.count
 
