@@ -9,6 +9,7 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from . import images, pages
 from .channel import Buffer
@@ -77,6 +78,20 @@ class Outgoing:
             number = path.stem.removeprefix("pagemap-")
             if number.isdigit():
                 yield int(number), path, *images.read_pagemap(path.read_bytes())
+
+    def gather(self) -> tuple[dict[str, Any], list[bytes]]:
+        """CRIU's small images, and what describes them."""
+        listing: dict[str, Any] = {"images": [], "tasks": {}, "hot": self.hot()}
+        payload = []
+        paged = set()
+        for task, path, pages_id, _ in self.pagemaps():
+            paged.add(f"pages-{pages_id}.img")
+            listing["tasks"][path.name] = task
+        for path in sorted(self.images.glob("*.img")):
+            if path.name not in paged and not path.is_symlink():
+                payload.append(path.read_bytes())
+                listing["images"].append((path.name, len(payload[-1])))
+        return listing, payload
 
     def tasks(self) -> Iterator[tuple[int, int]]:
         """Each process of the service: its pid in the container and on this edge."""

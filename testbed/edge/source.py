@@ -16,7 +16,7 @@ from typing import Any
 from . import claim, container, files, layers, netlink, preflight, sysv, urgency
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
-from .criu import Criu
+from .criu import Criu, statistics
 from .outbox import Outbox
 from .outgoing import ByContent, Outgoing
 from .timeline import Timeline
@@ -219,7 +219,8 @@ class Move:
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
                 self.state = "dumped"
                 with self._timeline.phase("gather", frozen=True):
-                    listing, payload = self._gather()
+                    listing, payload = self._outgoing().gather()
+                    listing["fill"] = self._fill
                 told = True
                 answer = self._restore(listing, payload)
             except ChannelClosedError as error:
@@ -313,22 +314,6 @@ class Move:
             netlink.replace_route(spec.address, self._route)
         self._report({"event": "frozen", "service": spec.name})
 
-    def _gather(self) -> tuple[dict[str, Any], list[bytes]]:
-        """What describes the small images, and these."""
-        memory = self._outgoing()
-        hot = memory.hot()
-        listing: dict[str, Any] = {"images": [], "tasks": {}, "fill": self._fill, "hot": hot}
-        payload = []
-        paged = set()
-        for task, path, pages_id, _ in memory.pagemaps():
-            paged.add(f"pages-{pages_id}.img")
-            listing["tasks"][path.name] = task
-        for path in sorted(memory.images.glob("*.img")):
-            if path.name not in paged and not path.is_symlink():
-                payload.append(path.read_bytes())
-                listing["images"].append((path.name, len(payload[-1])))
-        return listing, payload
-
     def _restore(self, listing: dict[str, Any], payload: list[bytes]) -> dict[str, Any]:
         sent_s = time.time()
         head = {"message": "restore", "service": self.holder.service, **listing}
@@ -395,24 +380,9 @@ class Move:
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
             "notes": self._notes + (self._memory.notes() if self._memory else []),
-            "criu": _statistics(self.holder.spec.scratch / "img" / "stats-dump"),
+            "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
             **more,
         }
 
 
 FROZEN_STATES = {"frozen", "dumped", "sent", "answered"}
-
-
-def _statistics(path: Path) -> dict[str, float]:
-    """CRIU's own account of a dump, in seconds."""
-    import pycriu  # noqa: PLC0415 - slow to import, and not needed while a service stands still
-
-    if not path.exists():
-        return {}
-    with path.open("rb") as file:
-        (entry,) = pycriu.images.load(file)["entries"]
-    return {
-        name.replace("_time", "_s"): value / 1e6
-        for name, value in entry["dump"].items()
-        if name.endswith("_time")
-    }
