@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,23 +123,23 @@ static uint64_t find_instruction(pid_t task)
 {
 	char line[4352], path[64];
 	uint64_t start, end, found = 0;
-	FILE *maps = open_maps(task);
+	FILE *text = open_maps(task);
 
-	while (maps && !found && fgets(line, sizeof line, maps)) {
+	while (text && !found && fgets(line, sizeof line, text)) {
 		if (!strstr(line, "[vdso]") || sscanf(line, "%lx-%lx", &start, &end) != 2)
 			continue;
-		unsigned char *text = malloc(end - start);
+		unsigned char *code = malloc(end - start);
 		snprintf(path, sizeof path, "/proc/%d/mem", task);
 		int memory = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t size = text ? pread(memory, text, end - start, (off_t)start) : -1;
+		ssize_t size = code ? pread(memory, code, end - start, (off_t)start) : -1;
 		for (ssize_t i = 0; i + (ssize_t)sizeof INSTRUCTION <= size && !found; i += STEP)
-			if (!memcmp(text + i, INSTRUCTION, sizeof INSTRUCTION))
+			if (!memcmp(code + i, INSTRUCTION, sizeof INSTRUCTION))
 				found = start + (uint64_t)i;
 		close(memory);
-		free(text);
+		free(code);
 	}
-	if (maps)
-		fclose(maps);
+	if (text)
+		fclose(text);
 	return found;
 }
 
@@ -293,6 +294,75 @@ static int scan(int pagemap, uint64_t start, uint64_t end, int written, int flag
 	return 0;
 }
 
+/* ---- the mappings, as they were a moment ago ---- */
+struct mapping {
+	uint64_t start, end;
+	uint64_t low, high; /* the stretch around it in which all that is mapped may be watched */
+	enum { PRIVATE, VDSO, OTHER } kind;
+	int error; /* why the last scan found nothing out */
+};
+static struct mapping *maps;
+static size_t maps_n, maps_room;
+
+/* The next line of the text of maps; 0 at its end. */
+static int next(FILE *text, struct mapping *m)
+{
+	char line[4352], mode[8];
+
+	while (fgets(line, sizeof line, text)) {
+		if (sscanf(line, "%lx-%lx %7s", &m->start, &m->end, mode) != 3)
+			continue;
+		m->kind = mode[3] != 'p' || strstr(line, "[vvar") || strstr(line, "[vsyscall]") ? OTHER
+			: strstr(line, "[vdso]") ? VDSO : PRIVATE;
+		return 1;
+	}
+	return 0;
+}
+
+static int read_maps(pid_t task)
+{
+	FILE *text = open_maps(task);
+	struct mapping this;
+	int error = text ? 0 : -errno;
+
+	maps_n = 0;
+	while (!error && next(text, &this)) {
+		struct mapping *last = maps_n ? &maps[maps_n - 1] : NULL;
+
+		/* The kernel writes the text in pieces: what grows in between stands there twice. */
+		if (last && this.start < last->end) {
+			last->end = this.end > last->end ? this.end : last->end;
+			continue;
+		}
+		if (maps_n == maps_room) {
+			size_t room = maps_room ? 2 * maps_room : 512;
+			struct mapping *more = realloc(maps, room * sizeof *maps);
+
+			if (!more) {
+				error = -ENOMEM;
+				break;
+			}
+			maps = more;
+			maps_room = room;
+		}
+		maps[maps_n++] = this;
+	}
+	if (text)
+		fclose(text);
+	for (size_t i = 0; i < maps_n; i++) {
+		int joins = i && maps[i].kind == PRIVATE && maps[i - 1].kind == PRIVATE;
+
+		maps[i].low = joins ? maps[i - 1].low : i ? maps[i - 1].end : maps[i].start;
+	}
+	for (size_t i = maps_n; i-- > 0;) {
+		int last = i + 1 == maps_n;
+		int joins = !last && maps[i].kind == PRIVATE && maps[i + 1].kind == PRIVATE;
+
+		maps[i].high = joins ? maps[i + 1].high : last ? maps[i].end : maps[i + 1].start;
+	}
+	return error;
+}
+
 static int watch(int uffd, uint64_t start, uint64_t end)
 {
 	struct uffd_register r = { .start = start, .length = end - start, .mode = MODE_WP };
@@ -300,59 +370,69 @@ static int watch(int uffd, uint64_t start, uint64_t end)
 	return ioctl(uffd, REGISTER_IOCTL, &r) ? -errno : 0;
 }
 
-/* One private mapping; an error says that the address space is not the one we watch. */
-static int look_at(int uffd, int pagemap, uint64_t start, uint64_t end, int first)
+/* Watch a mapping together with all around it, in one step: it may have grown meanwhile, and
+ * registering a part would make two of it, which the task could not move by one call any more. */
+static int watch_whole(int uffd, const struct mapping *m)
 {
-	const int watched = F_PROTECT | F_CHECK_ASYNC;
-	int error = first ? -EPERM : scan(pagemap, start, end, 1, watched, WRITTEN);
-
-	if (error == -EPERM) {
-		/* Made, moved or grown since the last look: whatever is in it is new to us, also where
-		 * moved pages still bear the mark of their old mapping's protection. */
-		error = watch(uffd, start, end);
-		if (error == -ESRCH || error == -ENOMEM || error == -EBUSY)
-			return error;
-		if (!error)
-			error = scan(pagemap, start, end, 0, watched, WRITTEN);
-	}
-	if (error)
-		error = scan(pagemap, start, end, 0, 0, UNKNOWN);
-	if (error) /* going away this moment, or of a kind that cannot be scanned */
-		return add(start, end, UNKNOWN);
-	return 0;
+	return watch(uffd, m->low, m->high) ? watch(uffd, m->start, m->end) : 0;
 }
 
-static int look(pid_t task, int uffd, int first)
+/* Before 6.13 (and its stable relatives) moved pages bear the mark of their old protection. A
+ * mapping that was moved and watched in one moment could pass for one that nobody wrote to. */
+static int marks_move(void)
 {
-	char path[64], line[4352], mode[8];
-	uint64_t start, end;
-	FILE *maps = open_maps(task);
-	int error = maps ? 0 : -errno, pagemap;
+	struct utsname name;
+	int major = 0, minor = 0;
+
+	return uname(&name) || sscanf(name.release, "%d.%d", &major, &minor) != 2
+		|| major < 6 || (major == 6 && minor < 13);
+}
+
+/* Everything that is to be looked at; an error says that the address space is another one.
+ * `whole`: all pages, not the written ones only. It says whether the next look must be so. */
+static int look(pid_t task, int uffd, int *whole)
+{
+	const int watched = F_PROTECT | F_CHECK_ASYNC;
+	int error = read_maps(task), again = 0;
+	char path[64];
 
 	found_n = 0;
-	if (error)
-		return error;
 	snprintf(path, sizeof path, "/proc/%d/pagemap", task);
-	pagemap = open(path, O_RDONLY | O_CLOEXEC); /* anew: it belongs to an address space */
-	error = pagemap < 0 ? -errno : 0;
-	while (!error && fgets(line, sizeof line, maps)) {
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, mode) != 3 || mode[3] != 'p')
+	int pagemap = open(path, O_RDONLY | O_CLOEXEC); /* anew: it belongs to an address space */
+	if (!error && pagemap < 0)
+		error = -errno;
+	for (struct mapping *m = maps; m < maps + maps_n && !error; m++)
+		if (m->kind == VDSO)
+			error = add(m->start, m->end, UNKNOWN);
+		else if (m->kind == PRIVATE)
+			m->error = *whole ? -EPERM : scan(pagemap, m->start, m->end, 1, watched, WRITTEN);
+	for (struct mapping *m = maps; m < maps + maps_n && !error; m++) {
+		if (m->kind != PRIVATE || !m->error)
 			continue;
-		if (strstr(line, "[vdso]"))
-			error = add(start, end, UNKNOWN);
-		else if (!strstr(line, "[vvar") && !strstr(line, "[vsyscall]"))
-			error = look_at(uffd, pagemap, start, end, first);
+		if (m->error == -EPERM) {
+			/* Made, moved or grown since the last look: whatever is in it is new to us. */
+			m->error = watch_whole(uffd, m);
+			if (m->error == -ESRCH || m->error == -ENOMEM || m->error == -EBUSY)
+				error = m->error;
+			again |= !*whole;
+			if (!m->error)
+				m->error = scan(pagemap, m->start, m->end, 0, watched, WRITTEN);
+		}
+		if (!error && m->error)
+			m->error = scan(pagemap, m->start, m->end, 0, 0, UNKNOWN);
+		if (!error && m->error) /* going away, or of a kind that cannot be scanned */
+			error = add(m->start, m->end, UNKNOWN);
 	}
 	if (pagemap >= 0)
 		close(pagemap);
-	fclose(maps);
+	*whole = again && marks_move();
 	return error;
 }
 
 int main(int count, char **words)
 {
 	pid_t task = count == 2 ? atoi(words[1]) : 0;
-	int first = 1;
+	int whole = 1;
 	uint64_t answer;
 	char command;
 
@@ -365,9 +445,8 @@ int main(int count, char **words)
 	if (tell(&answer, sizeof answer) || uffd < 0)
 		return 1;
 	while (read(STDIN_FILENO, &command, 1) == 1 && command == 's') {
-		int error = look(task, uffd, first);
+		int error = look(task, uffd, &whole);
 
-		first = 0;
 		answer = error ? LOST : found_n;
 		if (error)
 			fail("the address space cannot be watched any more", -error);
@@ -375,5 +454,6 @@ int main(int count, char **words)
 			return 1;
 	}
 	free(found);
+	free(maps);
 	return 0;
 }

@@ -269,6 +269,42 @@ def test_sleeping_in_a_system_call_goes_on_sleeping(program):
     assert 0.6 <= slept_s < 1.5
 
 
+GROWING = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+at = lambda address: ctypes.c_void_p(address)
+size = 1 << 16
+print(flush=True)
+while True:
+    place = libc.mmap(None, ctypes.c_size_t(32 * size), 0, 0x22, -1, 0)
+    # Alone in the middle, so that it can grow in place.
+    one = libc.mmap(at(place + size), ctypes.c_size_t(size), 3, 0x32, -1, 0)
+    libc.munmap(at(one + size), ctypes.c_size_t(30 * size))
+    for pages in range(2, 30):
+        grown = libc.mremap(at(one), ctypes.c_size_t((pages - 1) * size),
+                            ctypes.c_size_t(pages * size), 1)
+        if grown in (None, ctypes.c_void_p(-1).value):
+            os._exit(10 + (ctypes.get_errno() == 14))  # 14: it is more than one mapping
+        one = grown
+    libc.munmap(at(place), ctypes.c_size_t(32 * size))
+"""
+"""Makes a mapping and lets it grow, step by step, again and again."""
+
+
+def test_a_mapping_that_grows_while_it_is_looked_at_stays_one(program):
+    with subprocess.Popen([sys.executable, "-c", GROWING], stdout=subprocess.PIPE) as task:
+        try:
+            task.stdout.readline()
+            watcher = WriteProtect(task.pid, program)
+            for _ in range(1500):
+                watcher.look()
+            assert task.poll() is None
+            watcher.close()
+        finally:
+            task.kill()
+
+
 def test_another_program_in_the_same_task_is_noticed(program):
     with Task() as task, Follower(task, program) as follower:
         follower.follow()
