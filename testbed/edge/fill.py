@@ -95,6 +95,13 @@ class Tally:
     faults: int = 0
     forks: int = 0
     problems: list[str] = field(default_factory=list)
+    spoil: Callable[[], None] = lambda: None
+    """Ends the service: some of its memory will never be there."""
+
+    def give_up(self, problem: str) -> None:
+        """Nobody may read zeros where content is missing: end the service before they can."""
+        self.problems.append(problem)
+        self.spoil()
 
 
 class Filler:
@@ -141,7 +148,7 @@ class Filler:
             self._serve_until_quiet()
             self._fill_rest()
         except OSError as error:
-            self._tally.problems.append(str(error))
+            self._tally.give_up(str(error))
         finally:
             os.close(descriptor)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Target:
         self._hold = Hold(spec.address, f"hold-{spec.number}")
         self._hold.begin()
         self._fill = Fill(spec.scratch / "img" / "lazy-pages.socket")
+        self._fill.tally.spoil = partial(kill_all, spec.cgroup)
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
             self._guard = Guard(spec.cgroup, lock)
@@ -259,6 +261,12 @@ class Guard:
     def dismiss(self) -> None:
         """All memory is there, or the service is gone anyway."""
         self._process.communicate(b"done\n")
+
+
+def kill_all(cgroup: Path) -> None:
+    """End every process of a restored service; no error where its container has gone."""
+    with contextlib.suppress(FileNotFoundError):
+        (cgroup / "cgroup.kill").write_text("1")
 
 
 @contextlib.contextmanager
