@@ -1,10 +1,11 @@
 """The source's half of a migration, run by the agent of the edge where the service is.
 
-States, in order: ``opened`` (line and container at the target), ``ahead`` (memory and files sent
-while the service runs), ``frozen``, ``dumped``, ``sent``, ``answered``. Until the target has
-answered the source keeps the service, frozen but whole: any failure lets it go on here.
+Its states, what may follow each, and who decides when something fails are a table of its own:
+`edge.states`. Until the target has said that it keeps the service, the source keeps it, frozen but
+whole. How a move ends is `edge.ending`; a deputy ends it if this process dies.
 """
 
+import contextlib
 import shutil
 import threading
 import time
@@ -13,11 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, netlink, preflight
+from . import claim, files, netlink, preflight
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
-from .criu import Criu
+from .criu import Criu, statistics
+from .deputy import Deputy
+from .ending import FOLDERS, Ending, only_move
 from .outgoing import ByContent, Outgoing
+from .states import TRUST_S, Progress, State
 from .timeline import Timeline
 from .tracker import NotTrackedError
 from .watched import Watched
@@ -30,7 +34,6 @@ REST_PER_ROUND = 3.0
 NOT_WANTED = "the technique asks for it"
 LONGEST_CATCH_UP_S = 1.0
 LITTLE_BYTES, STILL_SHRINKING = 32 * 1024, 0.8
-FOLDERS = ("img", "sent", claim.FOLDER)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -60,6 +63,11 @@ class Move:
         Told at once when the service is frozen, so that others can redirect the user's packets.
     ways : Ways
         How written pages are found, dumped and restored: the fastest that is allowed and works.
+
+    Raises
+    ------
+    BeingMovedError
+        If another move of this service is under way.
     """
 
     def __init__(
@@ -76,14 +84,16 @@ class Move:
             known = ", ".join(TRACKERS)
             raise ValueError(f"there is no tracker {ways.tracker!r}; there are: {known}")
         self.holder = Holder.load(name)
-        self.state = "new"
+        self._ending = Ending(self.holder.spec, address, tuple(command), route)
+        self._progress = Progress(tell=self._tell)
+        self._deputy: Deputy | None = None
+        self._alone = False
+        self._hung_up_s = 0.0
         self._notes: list[str] = []
         self._ways = ways
         self._timeline = Timeline(lambda: self._line.channel.sent_bytes if self._line else 0)
         self._route = route
         self._report = report
-        self._address = address
-        self._command = command
         self._line: Line | None = None
         self._criu: Criu | None = None
         self._memory: Outgoing | None = None
@@ -93,6 +103,8 @@ class Move:
         self._stop = threading.Event()
         self._lock = threading.RLock()
         self._watch = files.Watch(self.holder.spec.upper, Path(f"/proc/{self.holder.init}/root"))
+        self._stack = contextlib.ExitStack()
+        self._only = self._stack.enter_context(only_move(name))
 
     # -- while the service runs
 
@@ -106,15 +118,19 @@ class Move:
         """
         spec = self.holder.spec
         with self._timeline.phase("open", frozen=False):
-            self._line = Line(self._address, self._command)
-            answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
+            self._deputy = Deputy(self._ending, self._only)
+            self._line = Line(self._ending.address, list(self._ending.command))
+            try:
+                answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
+            except ChannelClosedError as error:
+                raise ChannelClosedError(f"{error} {self._line.last_words()}".strip()) from error
             for folder in FOLDERS:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)
             for folder in ("img", "sent"):
                 (spec.scratch / folder).mkdir()
             self._criu = Criu(self.holder.init, cgroup=None, first_pid=CRIU_FIRST_PID)
             self._memory = self._choose(answer)
-        self.state = "opened"
+        self._progress.to(State.OPENED)
 
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
@@ -159,7 +175,7 @@ class Move:
             self._rounds += 1
             sent = self._channel().sent_bytes - before
             phase["detail"] = f"round {self._rounds}"
-        self.state = "ahead"
+        self._progress.to(State.AHEAD)
         return {
             "bytes": sent,
             "seconds": phase["end_s"] - phase["start_s"],
@@ -183,8 +199,8 @@ class Move:
         while not self._stop.wait(rest_s):
             try:
                 rest_s = max(REST_BETWEEN_ROUNDS_S, REST_PER_ROUND * self.ahead()["seconds"])
-            except (ChannelClosedError, RemoteFailureError):
-                return
+            except (OSError, RemoteFailureError):
+                return  # `finish` will meet it, too
 
     # -- while it stands still
 
@@ -192,75 +208,81 @@ class Move:
         """Freeze, dump, send the rest, have it restored; return the record of the move.
 
         The record's ``outcome`` is ``moved``, ``rolled back`` (the service goes on here) or
-        ``unknown`` (the line broke after the target was told to restore, or before it said that
-        all memory is there: whoever can ask the target must decide, by `settle`; until then the
-        service stays frozen here).
+        ``unknown``: the line broke, and the target cannot be asked from here. Whoever can ask it
+        decides, by `settle`; until then the service stays frozen here.
         """
         self._stop.set()
         with self._lock:
-            told = False
             try:
                 self._catch_up()
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
-                self.state = "dumped"
                 listing, payload = self._gather()
-                told = True
-                answer = self._restore(listing, payload)
-            except ChannelClosedError as error:
-                if told:
-                    return self._record("unknown", str(error))
-                self.settle(moved=False)
-                return self._record("rolled back", str(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the service goes on here
-                self.settle(moved=False)
-                return self._record("rolled back", str(error), getattr(error, "log", ""))
-            self._answered_s = float(answer["restored_s"])
-            # The frozen copy here is kept until all memory is known to be there.
-            if not self._confirm():
-                return self._record("unknown", self._notes[-1], restored_s=self._answered_s)
-            record = self._record("moved", "", restored_s=self._answered_s)
-            self._leave()
-            return record
+                self._answered_s = self._restore(listing, payload)
+                self._have_kept()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the service goes on
+                return self._after(error)
+            return self._leave()
 
     def settle(self, *, moved: bool) -> None:
-        """End the move: the service lives at the target, or goes on here."""
-        self._stop.set()
+        """End a move whose outcome was unknown: the target was asked; no harm if it is over."""
         with self._lock:
             if moved:
-                self._leave()
+                self._ending.leave(self._progress)
             else:
-                self._stay()
+                self._ending.stay(self._progress)
+            self._hang_up()
 
-    def _confirm(self) -> bool:
-        """Have the target keep the service; False where it cannot be told or is not whole."""
-        try:
-            answer = self._channel().ask({"message": "confirm"})
-            for start_s, end_s, detail in answer["fills"]:
-                where = {"where": "target", "frozen": False, "detail": detail}
-                self._timeline.note("fill", start_s, end_s, 0, **where)
-        except (ChannelClosedError, RemoteFailureError) as error:
-            self._notes.append(str(error))
-            return False
-        return True
+    def drop(self, *, alone: bool = False) -> None:
+        """Give the move up; if that is too late, wait until it is over.
 
-    def _leave(self) -> None:
-        spec = self.holder.spec
-        self.holder.kill()
+        ``alone``: there is no controller any more, so nobody else can ask the target.
+        """
+        self._stop.set()
+        self._alone = self._alone or alone
+        with self._lock:
+            self._ending.settle_alone(self._progress, self._hung_up_s or time.monotonic())
+            self._hang_up()
+
+    def _after(self, error: Exception) -> dict[str, Any]:
+        """Something failed: find out where the service is, or leave that to the controller."""
+        log = getattr(error, "log", "")
+        refused = isinstance(error, RemoteFailureError) and self._progress.state is State.SENT
+        if refused or not self._progress.told:
+            return self._stay(str(error), log)
+        self._notes.append(f"the target was asked over a new line: {error}")
         self._hang_up()
-        container.destroy(spec.name)
-        netlink.replace_route(spec.address, self._route)
+        moved = self._ending.ask_until(self._progress, self._hung_up_s + TRUST_S)
+        if moved is None and self._alone:
+            self._ending.settle_alone(self._progress, self._hung_up_s)
+            moved = self._progress.state is State.MOVED
+        if moved is None:
+            record = self._record("unknown", str(error), log)
+            if self._progress.state is not State.UNDECIDED:
+                self._progress.to(State.UNDECIDED)  # the controller may have the target keep it
+            return record
+        return self._leave() if moved else self._stay(str(error), log)
 
-    def _stay(self) -> None:
-        spec = self.holder.spec
-        if self.state in FROZEN_STATES:
-            netlink.unsilence(spec.device)
-            netlink.replace_route(spec.address, spec.device)
-            self.holder.thaw()
+    def _have_kept(self) -> None:
+        """Wait until all memory is at the target, then have it keep the service for good."""
+        answer = self._channel().ask({"message": "whole"})
+        for start_s, end_s, detail in answer["fills"]:
+            where = {"where": "target", "frozen": False, "detail": detail}
+            self._timeline.note("fill", start_s, end_s, 0, **where)
+        self._progress.to(State.UNDECIDED)
+        self._channel().ask({"message": "confirm"})
+
+    def _leave(self) -> dict[str, Any]:
+        record = self._record("moved", "")
+        self._ending.leave(self._progress)
         self._hang_up()
-        for folder in FOLDERS:
-            shutil.rmtree(spec.scratch / folder, ignore_errors=True)
-        self.state = "dropped"
+        return {**record, "state": str(self._progress.state)}
+
+    def _stay(self, reason: str, log: str) -> dict[str, Any]:
+        record = self._record("rolled back", reason, log)
+        self._ending.stay(self._progress)
+        self._hang_up()
+        return {**record, "state": str(self._progress.state)}
 
     # -- steps
 
@@ -276,8 +298,8 @@ class Move:
     def _freeze(self) -> None:
         spec = self.holder.spec
         with self._timeline.phase("freeze", frozen=True):
+            self._progress.to(State.FROZEN)
             self.holder.freeze()
-            self.state = "frozen"
             netlink.silence(spec.device)
             netlink.replace_route(spec.address, self._route)
         self._report({"event": "frozen", "service": spec.name})
@@ -298,14 +320,15 @@ class Move:
                 listing["images"].append((path.name, len(payload[-1])))
         return listing, payload
 
-    def _restore(self, listing: dict[str, Any], payload: list[bytes]) -> dict[str, Any]:
+    def _restore(self, listing: dict[str, Any], payload: list[bytes]) -> float:
+        """Have the target restore; return when the service lived there, by its time of day."""
         sent_s = time.time()
         head = {"message": "restore", "service": self.holder.service, **listing}
         before = self._channel().sent_bytes
-        self.state = "sent"
+        self._progress.to(State.SENT)
         answer: dict[str, Any] = self._channel().ask(head, payload)
         size = self._channel().sent_bytes - before
-        self.state = "answered"
+        self._progress.to(State.ANSWERED)
         steps = [
             ("images", sent_s, answer["received_s"], size),
             ("compose", answer["received_s"], answer["composed_s"], 0),
@@ -315,7 +338,7 @@ class Move:
         for name, start_s, end_s, amount in steps:
             where = "source" if name == "images" else "target"
             self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True)
-        return answer
+        return float(answer["restored_s"])
 
     def _send_files(self) -> None:
         change = self._watch.look()
@@ -340,7 +363,12 @@ class Move:
             raise RuntimeError("the move was not opened")
         return self._line.channel
 
+    def _tell(self, state: State) -> None:
+        if self._deputy:
+            self._deputy.tell(state)
+
     def _hang_up(self) -> None:
+        self._hung_up_s = self._hung_up_s or time.monotonic()
         if self._memory:
             self._memory.close()
         if self._criu:
@@ -349,36 +377,24 @@ class Move:
         if self._line:
             self._line.close()
             self._line = None
+        if self._progress.over:
+            if self._deputy:
+                self._deputy.dismiss()
+                self._deputy = None
+            self._stack.close()
 
-    def _record(self, outcome: str, reason: str, log: str = "", **more: Any) -> dict[str, Any]:
+    def _record(self, outcome: str, reason: str, log: str = "") -> dict[str, Any]:
+        restored = self._answered_s and outcome != "rolled back"
         return {
             "outcome": outcome,
             "reason": reason,
             "log": log,
-            "state": self.state,
+            "state": str(self._progress.state),
             "rounds": self._rounds,
             "frozen_s": self._timeline.end_of("freeze"),
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
             "notes": self._notes + (self._memory.notes() if self._memory else []),
-            "criu": _statistics(self.holder.spec.scratch / "img" / "stats-dump"),
-            **more,
+            "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
+            **({"restored_s": self._answered_s} if restored else {}),
         }
-
-
-FROZEN_STATES = {"frozen", "dumped", "sent", "answered"}
-
-
-def _statistics(path: Path) -> dict[str, float]:
-    """CRIU's own account of a dump, in seconds."""
-    import pycriu  # noqa: PLC0415 - slow to import, and not needed while a service stands still
-
-    if not path.exists():
-        return {}
-    with path.open("rb") as file:
-        (entry,) = pycriu.images.load(file)["entries"]
-    return {
-        name.replace("_time", "_s"): value / 1e6
-        for name, value in entry["dump"].items()
-        if name.endswith("_time")
-    }
