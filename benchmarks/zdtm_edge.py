@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.edge import container, criu
+from testbed.edge.complaints import LOG_LINES, errors
 from testbed.edge.container import FIRST_SERVICE_PID, RUNTIME, Holder
 from testbed.edge.criu import INSIDE
 from testbed.edge.source import CRIU_FIRST_PID
@@ -85,7 +86,8 @@ def plain(name: str, dump: list[str], restore: list[str]) -> str:
             if failed:
                 log = folder / f"{arguments[0]}.log"
                 text = log.read_text(errors="replace") if log.exists() else ""
-                return f"{arguments[0]}: {criu.reasons(text) or failed}"
+                said = "\n".join(errors(text)[-LOG_LINES:])
+                return f"{arguments[0]}: {said or failed}"
             _await_end(tasks)  # whose pids will be wanted again
     finally:
         for task in tasks:

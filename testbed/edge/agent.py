@@ -5,6 +5,7 @@ A request is ``{"id", "call", "arguments"}``; its answer has ``result`` or ``err
 on a port; when the session ends the agent ends, and what it started for the session too.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import container, fitness, netlink, probe, target, wan
+from . import container, fitness, netlink, probe, wan
 from .container import Holder
-from .source import Move, Ways
+from .guard import held
+from .source import Move
 from .spec import Spec
+from .ways import Ways
 
 
 class Agent:
@@ -110,19 +113,25 @@ class Agent:
         container.destroy(name)
 
     def runs(self, name: str) -> bool:
-        """Tell whether a service lives on this host now."""
+        """Tell whether a service lives on this host now and does not stand still."""
         try:
-            return bool(Holder.load(name).processes())
+            return Holder.load(name).runs
         except (KeyError, FileNotFoundError):
             return False
 
     def adopt(self, name: str) -> bool:
         """Keep a service that was restored here before the line to its source broke.
 
-        Waits for the target's half of the migration to end. False where nothing was restored.
+        Waits for the target's half of the migration to end. False where no whole one was restored;
+        then nothing of it is left here, either.
         """
-        with target.held(name):
-            return target.adopt(name)
+        with held(name):
+            holder = container.restored(name)
+            if holder:
+                holder.adopt()
+            else:
+                container.destroy(name)
+            return holder is not None
 
     def service_facts(self, name: str) -> dict[str, Any]:
         """What decides whether a service of this host can be restored elsewhere."""
@@ -153,7 +162,7 @@ class Agent:
         try:
             this.open()
         except BaseException:
-            this.settle(moved=False)
+            this.drop()
             raise
         self._moves[move] = this
 
@@ -168,24 +177,34 @@ class Agent:
         """Move the service now."""
         record = self._moves[move].finish()
         if record["outcome"] != "unknown":
-            del self._moves[move]
+            self._moves.pop(move, None)
         return record
 
     def move_settle(self, move: str, *, moved: bool) -> None:
-        """Decide a move whose outcome was unknown."""
-        self._moves.pop(move).settle(moved=moved)
+        """Decide a move whose outcome was unknown; no harm if it is decided already."""
+        if move in self._moves:
+            self._moves.pop(move).settle(moved=moved)
 
     def move_drop(self, move: str) -> None:
-        """Give up a move before its freeze; the service never notices."""
+        """Give up a move; before its freeze the service never notices.
+
+        One whose outcome is unknown is ended as soon as its target can be asked.
+        """
         if move in self._moves:
-            self._moves.pop(move).settle(moved=False)
+            self._moves.pop(move).drop()
 
     def end(self) -> None:
-        """Leave nothing of this session behind."""
+        """Leave nothing of this session behind: what is under way is ended among the edges."""
         for name in list(self._programs):
             self.stop_program(name)
-        for move in list(self._moves):
-            self.move_drop(move)
+        ending = [
+            threading.Thread(target=move.drop, kwargs={"alone": True})
+            for move in self._moves.values()
+        ]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
 
 
 def serve() -> None:
@@ -196,7 +215,7 @@ def serve() -> None:
     lock = threading.Lock()
 
     def emit(message: dict[str, Any]) -> None:
-        with lock:
+        with lock, contextlib.suppress(OSError):  # a controller that is gone needs no answer
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 

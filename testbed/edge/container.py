@@ -30,12 +30,14 @@ class Holder:
     """A container of this edge: its specification, its init, and the service if it is here.
 
     init : pid of the container's init on this edge. service : pid of the service, as the container
-    sees it; 0 where the holder is empty.
+    sees it; 0 where the holder is empty. waiting : it was restored here, and its source has not
+    said yet that it is to stay.
     """
 
     spec: Spec
     init: int
     service: int = 0
+    waiting: bool = False
 
     def save(self) -> None:
         """Write down what is here, for agents to come."""
@@ -57,11 +59,29 @@ class Holder:
         if not path.exists():
             raise KeyError(f"this edge holds no container for service {name!r}")
         content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(Spec.from_json(content["spec"]), content["init"], content["service"])
+        return cls(**{**content, "spec": Spec.from_json(content["spec"])})
 
     def processes(self) -> list[int]:
         """Pids, on this edge, of the service's processes."""
         return [int(p) for p in (self.spec.cgroup / "cgroup.procs").read_text().split()]
+
+    @property
+    def lives(self) -> bool:
+        """Whether the service is here for good: not on trust, nor left over from a move."""
+        return bool(self.service and self.processes()) and not self.waiting
+
+    @property
+    def runs(self) -> bool:
+        """Whether the service lives here and does not stand still."""
+        frozen = (self.spec.cgroup / "cgroup.freeze").read_text().strip() != "0"
+        return bool(self.service and self.processes()) and not frozen
+
+    def adopt(self) -> None:
+        """Keep the service that was restored here, and let it go on if it was stopped."""
+        self.waiting = False
+        self.save()
+        netlink.replace_route(self.spec.address, self.spec.device)
+        self.thaw()
 
     def freeze(self) -> None:
         """Stop every process of the service at once; return when all stand still.
@@ -93,12 +113,21 @@ class Holder:
     def kill(self) -> None:
         """End the service's processes, frozen or not; the holder stays."""
         (self.spec.cgroup / "cgroup.kill").write_text("1")
-        self.thaw()
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.001)
+        self.thaw()  # not before: nobody is to take what is dying for a service that runs
         self.service = 0
         self.save()
+
+
+def restored(name: str) -> Holder | None:
+    """The holder of a service that is here, alive or standing still; None where there is none."""
+    try:
+        holder = Holder.load(name)
+        return holder if holder.service and holder.processes() else None
+    except (KeyError, FileNotFoundError):
+        return None
 
 
 def create(spec: Spec) -> Holder:
@@ -116,6 +145,7 @@ def create(spec: Spec) -> Holder:
             "provision it with the image first"
         )
     destroy(spec.name, spec=spec)
+    Holder(spec, 0).save()  # so that whoever cleans up after us knows what there is
     for folder in (spec.root, spec.upper, ROOTS / spec.name / "work", spec.scratch, spec.cgroup):
         folder.mkdir(parents=True, exist_ok=True)
     _mount_root(spec)
@@ -221,9 +251,10 @@ def destroy(name: str, *, spec: Spec | None = None) -> None:
         return
     with contextlib.suppress(FileNotFoundError):
         (spec.cgroup / "cgroup.kill").write_text("1")
-        (spec.cgroup / "cgroup.freeze").write_text("0")
     subprocess.run([*RUNTIME, "delete", "--force", spec.container], check=False,
                    capture_output=True)  # fmt: skip
+    with contextlib.suppress(FileNotFoundError):
+        (spec.cgroup / "cgroup.freeze").write_text("0")
     netlink.unsilence(spec.device)
     for command in (["ip", "link", "delete", spec.device], ["ip", "netns", "delete", spec.netns]):
         subprocess.run(command, check=False, capture_output=True)

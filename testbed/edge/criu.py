@@ -8,7 +8,6 @@ the container under ``/.testbed/edge``; the container's own file system needs no
 import contextlib
 import os
 import platform
-import re
 import socket
 import subprocess
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 from pycriu import rpc_pb2 as rpc
 
 from . import urgency
+from .complaints import explain
+from .states import LONGEST_CRIU_S
 
 INSIDE = "/.testbed"
 LIBRARIES = f"{platform.machine()}-linux-gnu"
@@ -23,12 +24,10 @@ LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2", "aarch64": "lib/ld-linux-aarc
 LARGEST_ANSWER = 1 << 16
 LARGEST_NAMELESS_FILE = 1 << 30
 """Bytes that a file may have that is open but was deleted: CRIU takes its content along."""
-LOG_LINES = 12
+LONGEST_END_S = 10.0
 WITHOUT_BREAKPOINTS = {"CRIU_FAULT": "130"}
 """CRIU steps through its parasite without hardware breakpoints: faster, at both ends alike."""
 FEATURES = ("mem_track", "lazy_pages", "pidfd_store")
-HARMLESS = ("RLIMIT_NOFILE", "tun: Unable to create tun", "Can't create a cgroup")
-"""What CRIU complains about on hosts without CAP_SYS_RESOURCE or TUN, and gets on without."""
 
 
 class CriuError(RuntimeError):
@@ -160,10 +159,10 @@ class Criu(Worker):
             pid = int(children.split()[0]) if children else 0
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker: as soon as it has let go of the tasks that it may be dumping."""
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=LONGEST_END_S)
             return
         self.process.kill()
         self.process.wait()
@@ -192,8 +191,12 @@ class Criu(Worker):
         self._log = Path(f"/proc/{self._holder}/root/{folder}/{log}")
 
     def _hear(self, action: str) -> None:
-        data = self._socket.recv(LARGEST_ANSWER)
+        self._socket.settimeout(LONGEST_CRIU_S)
         error = CriuError("CRIU ended without an answer")
+        try:
+            data = self._socket.recv(LARGEST_ANSWER)
+        except TimeoutError:
+            data, error = b"", CriuError(f"CRIU did not answer within {LONGEST_CRIU_S:.0f} s")
         if data:
             answer = rpc.criu_resp()
             answer.ParseFromString(data)
@@ -204,23 +207,8 @@ class Criu(Worker):
         raise CriuError(*explain(action, error, text))
 
 
-def reasons(log: str) -> str:
-    """The lines of a CRIU log that say why it failed, last ones last."""
-    wanted = [line for line in log.splitlines() if re.search(r"Error|Warn", line)]
-    wanted = [line for line in wanted if not any(word in line for word in HARMLESS)]
-    errors = [line for line in wanted if "Error" in line]
-    return "\n".join((errors or wanted)[-LOG_LINES:])
-
-
-def explain(action: str, error: CriuError, log: str) -> tuple[str, str]:
-    """Message and relevant log for a failed action; "errno 0" alone helps nobody."""
-    why = reasons(log)
-    last = why.splitlines()[-1] if why else f"{error}, and its log is silent"
-    return f"CRIU could not {action}: {last}", why
-
-
 def statistics(path: Path) -> dict[str, float]:
-    """CRIU's own account of a dump, in seconds; nothing where it wrote none."""
+    """CRIU's own account of a dump (``stats-dump``), in seconds; empty where there is none."""
     import pycriu  # noqa: PLC0415 - slow to import, and not needed while a service stands still
 
     if not path.exists():

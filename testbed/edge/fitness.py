@@ -48,7 +48,7 @@ def of_host() -> dict[str, Any]:
     for path in sorted(container.STATE.glob("*.json")):
         with contextlib.suppress(KeyError, FileNotFoundError):  # it goes just now
             holder = Holder.load(path.stem)
-            spec, lives = holder.spec, bool(holder.processes())
+            spec, lives = holder.spec, holder.lives
             found.append(
                 {"name": spec.name, "address": spec.address, "number": spec.number, "lives": lives}
             )

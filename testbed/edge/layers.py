@@ -101,6 +101,7 @@ def bring(channel: "Channel", digests: Sequence[str]) -> str:
         for data in pieces(digest):
             channel.send({"message": "layer", "digest": digest, "offset": offset}, [data])
             offset += len(data)
+        channel.ask({"message": "sync"})  # a large one takes long to unpack
     return f"{len(lacking)} layers sent" if lacking else ""
 
 

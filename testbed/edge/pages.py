@@ -8,6 +8,7 @@ running task, so that looking does not stop it).
 import ctypes
 import mmap
 import os
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,8 @@ class Copy:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.ftruncate(descriptor, self.capacity)
         self._map = mmap.mmap(descriptor, self.capacity)
-        os.close(descriptor)
+        self._file = descriptor
+        self._let_go = weakref.finalize(self, os.close, descriptor)
         self.view = memoryview(self._map)
         self.address = address_of(self.view)
 
@@ -200,9 +202,16 @@ class Copy:
             start = piece_end
 
     def place(self, start: int, end: int) -> int:
-        """Make room for an unknown range; return its offset."""
+        """Make room for an unknown range; return its offset.
+
+        Raises
+        ------
+        OSError
+            If there is none: writing through the mapping would end this process.
+        """
         number = bisect_right(self._starts, start)
         offset = self.top
+        self._reserve(offset, end - start)
         self._starts.insert(number, start)
         self._segments.insert(number, (start, end, offset))
         self.top += end - start
@@ -241,6 +250,7 @@ class Copy:
 
     def take_over(self, other: "Copy") -> None:
         """Begin as a copy of another task's memory; whatever was here is forgotten."""
+        self._reserve(0, other.top)
         self.view[: other.top] = other.view[: other.top]
         self.top = other.top
         self._segments = other.segments()
@@ -253,7 +263,21 @@ class Copy:
     def close(self) -> None:
         """Forget everything."""
         self.view.release()
+        self._let_go()
         self.path.unlink(missing_ok=True)
+
+    def _reserve(self, offset: int, size: int) -> None:
+        if not size:
+            return
+        try:
+            os.posix_fallocate(self._file, offset, size)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"no room for {size} bytes of memory more beside {self.top} in {self.path.parent} "
+                f"({os.strerror(error.errno or 0)}): remove other services from this edge, or give "
+                "it more memory",
+            ) from error
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:

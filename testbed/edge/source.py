@@ -1,47 +1,38 @@
 """The source's half of a migration, run by the agent of the edge where the service is.
 
-States, in order: ``opened`` (line and container at the target), ``ahead`` (memory and files sent
-while the service runs), ``frozen``, ``dumped``, ``sent``, ``answered``. Until the target has
-answered the source keeps the service, frozen but whole: any failure lets it go on here.
+Its states, what may follow each, and who decides when something fails are a table of its own:
+`edge.states`. Until the target has said that it keeps the service, the source keeps it, frozen but
+whole. How a move ends is `edge.ending`; a deputy ends it if this process dies.
 """
 
+import contextlib
 import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import claim, container, files, layers, netlink, preflight, sysv, urgency
+from . import files, layers, netlink, preflight, sysv, urgency
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu, statistics
+from .deputy import Deputy
+from .ending import FOLDERS, Ending, only_move
 from .outbox import Outbox
-from .outgoing import ByContent, Outgoing
+from .outgoing import Outgoing
+from .states import TRUST_S, Progress, State
 from .timeline import Timeline
-from .tracker import NotTrackedError
-from .watched import Watched
+from .ways import Ways, choose
 
 CRIU_FIRST_PID = 10000
 REST_BETWEEN_ROUNDS_S = 0.25
-TRACKERS = ("auto", "write-protect", "content")
 REST_PER_ROUND = 3.0
 """Looking for changes may take a quarter of the time, not more: the service runs meanwhile."""
-NOT_WANTED = "the technique asks for it"
 LONGEST_CATCH_UP_S = 1.0
 LITTLE_BYTES, STILL_SHRINKING = 32 * 1024, 0.8
-FOLDERS = ("img", "sent", claim.FOLDER)
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How a service may be moved (`testbed.migration.technique.Technique`)."""
-
-    tracker: str = "auto"
-    claim: bool = True
-    fill: bool = True
 
 
 class Move:
@@ -61,6 +52,11 @@ class Move:
         Told at once when the service is frozen, so that others can redirect the user's packets.
     ways : Ways
         How written pages are found, dumped and restored: the fastest that is allowed and works.
+
+    Raises
+    ------
+    BeingMovedError
+        If another move of this service is under way.
     """
 
     def __init__(
@@ -73,18 +69,17 @@ class Move:
         *,
         ways: Ways,
     ) -> None:
-        if ways.tracker not in TRACKERS:
-            known = ", ".join(TRACKERS)
-            raise ValueError(f"there is no tracker {ways.tracker!r}; there are: {known}")
         self.holder = Holder.load(name)
-        self.state = "new"
+        self._ending = Ending(self.holder.spec, address, tuple(command), route)
+        self._progress = Progress(tell=self._tell)
+        self._deputy: Deputy | None = None
+        self._alone = False
+        self._hung_up_s = 0.0
         self._notes: list[str] = []
         self._ways = ways
         self._timeline = Timeline(lambda: self._line.channel.sent_bytes if self._line else 0)
         self._route = route
         self._report = report
-        self._address = address
-        self._command = command
         self._line: Line | None = None
         self._criu: Criu | None = None
         self._memory: Outgoing | None = None
@@ -95,6 +90,8 @@ class Move:
         self._stop = threading.Event()
         self._lock = threading.RLock()
         self._watch = files.Watch(self.holder.spec.upper, Path(f"/proc/{self.holder.init}/root"))
+        self._stack = contextlib.ExitStack()
+        self._only = self._stack.enter_context(only_move(name))
 
     # -- while the service runs
 
@@ -111,9 +108,13 @@ class Move:
         spec = self.holder.spec
         self._sysv = self._require_movable()
         with self._timeline.phase("open", frozen=False) as phase:
-            self._line = Line(self._address, self._command)
-            phase["detail"] = layers.bring(self._channel(), spec.layers)
-            answer = self._line.channel.ask({"message": "prepare", "spec": asdict(spec)})
+            self._deputy = Deputy(self._ending, self._only)
+            self._line = Line(self._ending.address, list(self._ending.command))
+            try:
+                phase["detail"] = layers.bring(self._channel(), spec.layers)
+                answer = self._channel().ask({"message": "prepare", "spec": asdict(spec)})
+            except ChannelClosedError as error:
+                raise ChannelClosedError(f"{error} {self._line.last_words()}".strip()) from error
             for folder in FOLDERS:
                 shutil.rmtree(spec.scratch / folder, ignore_errors=True)
             for folder in ("img", "sent"):
@@ -121,40 +122,17 @@ class Move:
             self._criu = Criu(
                 self.holder.init, cgroup=None, first_pid=CRIU_FIRST_PID, ipc=not self._sysv
             )
-            self._memory = self._choose(answer)
-        self.state = "opened"
+            outbox = Outbox(self._channel(), answer["codecs"])
+            parts = (self.holder, outbox, self._timeline)
+            chosen = choose(self._ways, self._criu, answer["fill"], parts)
+            self._memory, self._fill = chosen.memory, chosen.fill
+            self._notes += chosen.notes
+        self._progress.to(State.OPENED)
 
     def _require_movable(self) -> bool:
         """Refuse what no technique can carry; tell whether there are System V objects."""
         service = self.holder.service
         return sysv.used(preflight.require_movable(service, self.holder.processes()))
-
-    def _choose(self, answer: dict[str, Any]) -> Outgoing:
-        """Choose how written pages are found, dumped and restored; the record says why."""
-        parts = (self.holder, Outbox(self._channel(), answer["codecs"]), self._timeline)
-        if self._ways.tracker == "content":
-            return ByContent(*parts)
-        try:
-            preflight.require(self.holder.processes())
-            why_not = NOT_WANTED
-            if self._ways.claim:
-                root = Path(f"/proc/{self.holder.init}/root")
-                why_not = claim.pretend(self._started_criu(), root)
-            watched = Watched(*parts, claimed=not why_not)
-            watched.begin()
-        except NotTrackedError as error:
-            if self._ways.tracker != "auto":
-                nearest = "the nearest that works here is the tracker 'content'"
-                raise NotTrackedError(f"{error}; {nearest}") from error
-            self._notes.append(f"all content is compared: {error}")
-            return ByContent(*parts)
-        if why_not:
-            self._notes.append(f"CRIU writes pages that nobody needs: {why_not}")
-        why_at_once = answer["fill"] if self._ways.fill else NOT_WANTED
-        if why_at_once:
-            self._notes.append(f"memory is restored before the service goes on: {why_at_once}")
-        self._fill = not why_at_once
-        return watched
 
     def ahead(self) -> dict[str, Any]:
         """Send what the target does not have yet; return how much that was and how long it took."""
@@ -172,7 +150,7 @@ class Move:
             self._rounds += 1
             sent = self._channel().sent_bytes - before
             phase["detail"] = f"round {self._rounds}: {self._outgoing().account()}"
-        self.state = "ahead"
+        self._progress.to(State.AHEAD)
         return {
             "bytes": sent,
             "seconds": phase["end_s"] - phase["start_s"],
@@ -196,8 +174,8 @@ class Move:
         while not self._stop.wait(rest_s):
             try:
                 rest_s = max(REST_BETWEEN_ROUNDS_S, REST_PER_ROUND * self.ahead()["seconds"])
-            except (ChannelClosedError, RemoteFailureError):
-                return
+            except (OSError, RemoteFailureError):
+                return  # `finish` will meet it, too
 
     # -- while it stands still
 
@@ -205,80 +183,86 @@ class Move:
         """Freeze, dump, send the rest, have it restored; return the record of the move.
 
         The record's ``outcome`` is ``moved``, ``rolled back`` (the service goes on here) or
-        ``unknown`` (the line broke after the target was told to restore, or before it said that
-        all memory is there: whoever can ask the target must decide, by `settle`; until then the
-        service stays frozen here).
+        ``unknown``: the line broke, and the target cannot be asked from here. Whoever can ask it
+        decides, by `settle`; until then the service stays frozen here.
         """
         self._stop.set()
         with self._lock:
-            told = False
             try:
                 self._hurry()
                 self._catch_up()
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
-                self.state = "dumped"
                 with self._timeline.phase("gather", frozen=True):
                     listing, payload = self._outgoing().gather()
                     listing["fill"] = self._fill
-                told = True
-                answer = self._restore(listing, payload)
-            except ChannelClosedError as error:
-                if told:
-                    return self._record("unknown", str(error))
-                self.settle(moved=False)
-                return self._record("rolled back", str(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the service goes on here
-                self.settle(moved=False)
-                return self._record("rolled back", str(error), getattr(error, "log", ""))
-            self._answered_s = float(answer["restored_s"])
-            # The frozen copy here is kept until all memory is known to be there.
-            if not self._confirm():
-                return self._record("unknown", self._notes[-1], restored_s=self._answered_s)
-            record = self._record("moved", "", restored_s=self._answered_s)
-            self._leave()
-            return record
+                self._answered_s = self._restore(listing, payload)
+                self._have_kept()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the service goes on
+                return self._after(error)
+            return self._leave()
 
     def settle(self, *, moved: bool) -> None:
-        """End the move: the service lives at the target, or goes on here."""
-        self._stop.set()
-        urgency.put_back()
+        """End a move whose outcome was unknown: the target was asked; no harm if it is over."""
         with self._lock:
             if moved:
-                self._leave()
+                self._ending.leave(self._progress)
             else:
-                self._stay()
+                self._ending.stay(self._progress)
+            self._hang_up()
 
-    def _confirm(self) -> bool:
-        """Have the target keep the service; False where it cannot be told or is not whole."""
+    def drop(self, *, alone: bool = False) -> None:
+        """Give the move up; if that is too late, wait until it is over.
+
+        ``alone``: there is no controller any more, so nobody else can ask the target.
+        """
+        self._stop.set()
+        self._alone = self._alone or alone
+        with self._lock:
+            self._ending.settle_alone(self._progress, self._hung_up_s or time.monotonic())
+            self._hang_up()
+
+    def _after(self, error: Exception) -> dict[str, Any]:
+        """Something failed: find out where the service is, or leave that to the controller."""
         urgency.put_back()
-        try:
-            answer = self._channel().ask({"message": "confirm"})
-            for start_s, end_s, detail in answer["fills"]:
-                where = {"where": "target", "frozen": False, "detail": detail}
-                self._timeline.note("fill", start_s, end_s, 0, **where)
-        except (ChannelClosedError, RemoteFailureError) as error:
-            self._notes.append(str(error))
-            return False
-        return True
-
-    def _leave(self) -> None:
-        spec = self.holder.spec
-        self.holder.kill()
+        log = getattr(error, "log", "")
+        refused = isinstance(error, RemoteFailureError) and self._progress.state is State.SENT
+        if refused or not self._progress.told:
+            return self._stay(str(error), log)
+        self._notes.append(f"the target was asked over a new line: {error}")
         self._hang_up()
-        container.destroy(spec.name)
-        netlink.replace_route(spec.address, self._route)
+        moved = self._ending.ask_until(self._progress, self._hung_up_s + TRUST_S)
+        if moved is None and self._alone:
+            self._ending.settle_alone(self._progress, self._hung_up_s)
+            moved = self._progress.state is State.MOVED
+        if moved is None:
+            record = self._record("unknown", str(error), log)
+            if self._progress.state is not State.UNDECIDED:
+                self._progress.to(State.UNDECIDED)  # the controller may have the target keep it
+            return record
+        return self._leave() if moved else self._stay(str(error), log)
 
-    def _stay(self) -> None:
-        spec = self.holder.spec
-        if self.state in FROZEN_STATES:
-            netlink.unsilence(spec.device)
-            netlink.replace_route(spec.address, spec.device)
-            self.holder.thaw()
+    def _have_kept(self) -> None:
+        """Wait until all memory is at the target, then have it keep the service for good."""
+        urgency.put_back()
+        answer = self._channel().ask({"message": "whole"})
+        for start_s, end_s, detail in answer["fills"]:
+            where = {"where": "target", "frozen": False, "detail": detail}
+            self._timeline.note("fill", start_s, end_s, 0, **where)
+        self._progress.to(State.UNDECIDED)
+        self._channel().ask({"message": "confirm"})
+
+    def _leave(self) -> dict[str, Any]:
+        record = self._record("moved", "")
+        self._ending.leave(self._progress)
         self._hang_up()
-        for folder in FOLDERS:
-            shutil.rmtree(spec.scratch / folder, ignore_errors=True)
-        self.state = "dropped"
+        return {**record, "state": str(self._progress.state)}
+
+    def _stay(self, reason: str, log: str) -> dict[str, Any]:
+        record = self._record("rolled back", reason, log)
+        self._ending.stay(self._progress)
+        self._hang_up()
+        return {**record, "state": str(self._progress.state)}
 
     # -- steps
 
@@ -303,8 +287,8 @@ class Move:
     def _freeze(self) -> None:
         spec = self.holder.spec
         with self._timeline.phase("freeze", frozen=True):
+            self._progress.to(State.FROZEN)
             self.holder.freeze()
-            self.state = "frozen"
             if self._require_movable() and not self._sysv:
                 raise preflight.NotMovableError(
                     "the service made its first System V object while it was being moved; a new "
@@ -314,16 +298,17 @@ class Move:
             netlink.replace_route(spec.address, self._route)
         self._report({"event": "frozen", "service": spec.name})
 
-    def _restore(self, listing: dict[str, Any], payload: list[bytes]) -> dict[str, Any]:
+    def _restore(self, listing: dict[str, Any], payload: list[bytes]) -> float:
+        """Have the target restore; return when the service lived there, by its time of day."""
         sent_s = time.time()
         head = {"message": "restore", "service": self.holder.service, **listing}
         before = self._channel().sent_bytes
-        self.state = "sent"
         frame = self._outgoing().outbox.packed(head, payload)
         detail = self._outgoing().account()
+        self._progress.to(State.SENT)
         answer: dict[str, Any] = self._channel().ask(*frame)
         size = self._channel().sent_bytes - before
-        self.state = "answered"
+        self._progress.to(State.ANSWERED)
         steps = [
             ("images", sent_s, answer["received_s"], size),
             ("compose", answer["received_s"], answer["composed_s"], 0),
@@ -334,7 +319,7 @@ class Move:
             where = "source" if name == "images" else "target"
             said = detail if name == "images" else ""
             self._timeline.note(name, start_s, end_s, amount, where=where, frozen=True, detail=said)
-        return answer
+        return float(answer["restored_s"])
 
     def _send_files(self) -> None:
         change = self._watch.look()
@@ -359,30 +344,38 @@ class Move:
             raise RuntimeError("the move was not opened")
         return self._line.channel
 
+    def _tell(self, state: State) -> None:
+        if self._deputy:
+            self._deputy.tell(state)
+
     def _hang_up(self) -> None:
+        if self._line:
+            self._line.close()
+            self._line = None
+        self._hung_up_s = self._hung_up_s or time.monotonic()
         if self._memory:
             self._memory.close()
         if self._criu:
             self._criu.close()
             self._criu = None
-        if self._line:
-            self._line.close()
-            self._line = None
+        if self._progress.over:
+            if self._deputy:
+                self._deputy.dismiss()
+                self._deputy = None
+            self._stack.close()
 
-    def _record(self, outcome: str, reason: str, log: str = "", **more: Any) -> dict[str, Any]:
+    def _record(self, outcome: str, reason: str, log: str = "") -> dict[str, Any]:
+        restored = self._answered_s and outcome != "rolled back"
         return {
             "outcome": outcome,
             "reason": reason,
             "log": log,
-            "state": self.state,
+            "state": str(self._progress.state),
             "rounds": self._rounds,
             "frozen_s": self._timeline.end_of("freeze"),
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
             "notes": self._notes + (self._memory.notes() if self._memory else []),
             "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
-            **more,
+            **({"restored_s": self._answered_s} if restored else {}),
         }
-
-
-FROZEN_STATES = {"frozen", "dumped", "sent", "answered"}

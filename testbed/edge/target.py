@@ -1,38 +1,40 @@
 """The target's half of a migration: called by the source over SSH, gone when the line is.
 
 It prepares an empty container, takes in memory and files that are sent ahead, and at the end
-restores the processes from pages that are here already. What it made is removed when the line
-ends before the service answered.
+restores the processes from pages that are here already. Until the source has said ``confirm`` the
+restored service lives on trust: when the line ends it is stopped and waits, and the source, or
+the controller on its behalf, asks for it again (``resume``). Everything else that was made here is
+removed when the line ends, by a guard if this process dies.
 """
 
 import contextlib
-import fcntl
 import importlib
 import os
 import shutil
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import codec, container, files, layers, netlink, urgency
-from .channel import Channel, ChannelClosedError
+from . import codec, container, files, layers, urgency
+from .channel import Channel, ChannelClosedError, DamagedError
 from .container import Holder
 from .criu import INSIDE, Criu
 from .fill import Fill, Run
+from .guard import Guard, held
 from .hold import Hold
 from .incoming import Memory
 from .spec import Spec
 from .squeeze import expand
+from .states import SOON_S
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
 LONGEST_FILL_S = 60.0
-LAYERS_LOCK = ".layers"
-"""No service has such a name."""
+LAYERS_LOCK, LONGEST_LAYERS_S = ".layers", 600.0
+"""No service has such a name. Whoever brings layers over a slow link rightly takes long."""
 WITHOUT_ANSWER = {"layer", "pages", "forked", "files", "hurry"}
 
 
@@ -50,13 +52,15 @@ class Target:
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
         self._fetching = contextlib.ExitStack()
+        self._begun = ""
+        self._memory_is_whole = False
         self.answered = False
         self._confirmed = False
 
     def lacking(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Name the image's layers that are to be sent; whoever else wants such waits meanwhile."""
         if layers.missing(head["layers"]):
-            self._fetching.enter_context(held(LAYERS_LOCK))
+            self._fetching.enter_context(held(LAYERS_LOCK, longest_s=LONGEST_LAYERS_S))
         return {"lacking": layers.missing(head["layers"])}
 
     def layer(self, head: dict[str, Any], data: bytes) -> None:
@@ -68,9 +72,11 @@ class Target:
         self._fetching.close()
         spec = Spec.from_json(head["spec"])
         lock = self._stack.enter_context(held(spec.name))
-        if spec.cgroup.exists() and (spec.cgroup / "cgroup.procs").read_text().strip():
+        if _lives(spec.name):
             raise RuntimeError(f"service {spec.name!r} runs at the target already")
-        self._holder = container.create(spec)
+        self._begun = spec.name
+        self._guard = Guard(spec.name, spec.cgroup, lock)
+        self._holder = container.create(spec)  # in place of what an interrupted move left here
         for folder in ("base", "img"):
             (spec.scratch / folder).mkdir()
         self._criu = Criu(self._holder.init, cgroup=spec.cgroup, first_pid=CRIU_FIRST_PID)
@@ -80,7 +86,6 @@ class Target:
         self._fill.tally.spoil = partial(kill_all, spec.cgroup)
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
-            self._guard = Guard(spec.cgroup, lock)
             why_not = ""
         else:
             why_not = "this kernel has no userfaultfd with the events that CRIU needs"
@@ -122,6 +127,13 @@ class Target:
 
     def restore(self, head: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Bring the service to life from the images and let the waiting packets in."""
+        try:
+            return self._restore(head, data)
+        except BaseException:
+            self._ready().kill()  # before the source hears of it and goes on
+            raise
+
+    def _restore(self, head: dict[str, Any], data: bytes) -> dict[str, Any]:
         holder, spec = self._ready(), self._ready().spec
         if self._criu is None or self._hold is None:
             raise RuntimeError("asked to restore before anything was prepared")
@@ -133,15 +145,23 @@ class Target:
         if self._fill and self._fill.tally.problems:
             raise RuntimeError(self._fill.tally.problems[0])
         restored_s = time.time()
-        held = self._hold.release(spec.device)
+        if restored_s - received_s > SOON_S and not self._channel.is_there():
+            raise ChannelClosedError("the source went away while its service was being restored")
+        waited = self._hold.release(spec.device)
         self.answered = True
-        holder.service = head["service"]
+        released_s = time.time()
+        holder.service, holder.waiting = head["service"], True
+        holder.save()
+        if self._filling:
+            threading.Thread(target=self._await_fill, daemon=True).start()
+        else:
+            self._is_whole()
         return {
             "received_s": received_s,
             "composed_s": composed_s,
             "restored_s": restored_s,
-            "released_s": time.time(),
-            "held_packets": held,
+            "released_s": released_s,
+            "held_packets": waited,
         }
 
     def _place(self, head: dict[str, Any], data: bytes, folder: Path) -> None:
@@ -167,19 +187,58 @@ class Target:
             self._fill.begin(runs, {int(task): spans for task, spans in head["hot"].items()})
             self._filling = True
 
-    def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
-        """Everything that could wait until the service answered."""
+    def whole(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
+        """Answer when everything is here; do what could wait until the service answered."""
         urgency.put_back()
-        holder = self._ready()
-        holder.save()
-        self._confirmed = True
         time.sleep(LATE_PACKETS_S)  # packets that were on the way into the hold
-        late = self._hold.release(holder.spec.device) if self._hold else 0
+        late = self._hold.release(self._ready().spec.device) if self._hold else 0
         fills = self._filled()
+        self._tidy()
+        return {"late_packets": late, "fills": fills}
+
+    def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
+        """Keep the service, from now on for good: the point of no return."""
+        if not self._memory_is_whole:
+            raise RuntimeError("told to keep a service whose memory is not all here")
+        if self._guard:
+            self._guard.say("done")
+        self._ready().adopt()
+        self._confirmed = True
+        return {}
+
+    def resume(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Take up a move whose line broke; tell whether the service is here, whole.
+
+        If it is not, nothing of it will ever be.
+        """
+        name = head["service"]
+        lock = self._stack.enter_context(held(name))
+        holder = container.restored(name)
+        if holder is None:
+            container.destroy(name)
+            return {"here": False}
+        self._holder, self.answered, self._confirmed = holder, True, not holder.waiting
+        if holder.waiting:
+            self._guard = Guard(name, holder.spec.cgroup, lock)
+        self._is_whole()
+        self._tidy()
+        return {"here": True}
+
+    def _is_whole(self) -> None:
+        self._memory_is_whole = True
+        if self._guard:
+            self._guard.say("whole")
+
+    def _await_fill(self) -> None:
+        """Have the guard know at once that the service is whole, asked or not."""
+        with contextlib.suppress(TimeoutError):
+            if self._fill and not self._fill.end(LONGEST_FILL_S).problems:
+                self._is_whole()
+
+    def _tidy(self) -> None:
         self._let_go()
         for folder in ("base", "img"):
-            shutil.rmtree(holder.spec.scratch / folder, ignore_errors=True)
-        return {"late_packets": late, "fills": fills}
+            shutil.rmtree(self._ready().spec.scratch / folder, ignore_errors=True)
 
     def _filled(self) -> list[tuple[float, float, str]]:
         """Wait until all memory is there; return when that was, and how it went.
@@ -190,37 +249,32 @@ class Target:
             If some of it will never be there: the service is ended rather than left wrong.
         """
         if not self._filling or self._fill is None:
-            self._dismiss_guard()
             return []
         tally = self._fill.end(LONGEST_FILL_S)
         if tally.problems:
             self._ready().kill()
             raise RuntimeError(f"the service was ended: {'; '.join(tally.problems)}")
         self._filling = False
-        self._dismiss_guard()
+        self._is_whole()
         detail = f"{tally.pages} pages, {tally.faults} of them asked for"
         return [(tally.restored_s, tally.filled_s, detail)]
 
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
+        urgency.put_back()
         self._fetching.close()
-        if self._holder is None:
-            return
-        if self.answered and not self._confirmed:
-            self._holder.freeze()
-            self._holder.save()
-        if self.answered:
-            self._filled()
-        self._dismiss_guard()
+        if self._holder and not self._confirmed:
+            if self.answered:
+                self._holder.freeze()
+                with contextlib.suppress(RuntimeError, TimeoutError):
+                    self._filled()
+            self._tidy()
         self._let_go()
-        if not self.answered:
-            container.destroy(self._holder.spec.name)
-        self._stack.close()
-
-    def _dismiss_guard(self) -> None:
+        if self._begun and not self._memory_is_whole:
+            container.destroy(self._begun)
         if self._guard:
             self._guard.dismiss()
-            self._guard = None
+        self._stack.close()
 
     def _ready(self) -> Holder:
         if self._holder is None:
@@ -239,56 +293,16 @@ class Target:
             self._criu = None
 
 
-class Guard:
-    """Ends a restored service if whoever fills its memory dies before all of it is there.
-
-    Nobody could tell missing pages from pages of zeros. It keeps the lock of `held` until then, so
-    that nobody takes the service for a whole one.
-    """
-
-    SCRIPT = 'read done || echo 1 > "$0/cgroup.kill"'
-
-    def __init__(self, cgroup: Path, lock: int) -> None:
-        self._process = subprocess.Popen(
-            ["sh", "-c", self.SCRIPT, str(cgroup)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[lock],
-            start_new_session=True,
-        )
-
-    def dismiss(self) -> None:
-        """All memory is there, or the service is gone anyway."""
-        self._process.communicate(b"done\n")
-
-
 def kill_all(cgroup: Path) -> None:
     """End every process of a restored service; no error where its container has gone."""
     with contextlib.suppress(FileNotFoundError):
         (cgroup / "cgroup.kill").write_text("1")
 
 
-@contextlib.contextmanager
-def held(name: str) -> Iterator[int]:
-    """Be the only one on this edge that makes or decides about a service's container here."""
-    container.STATE.mkdir(parents=True, exist_ok=True)
-    with (container.STATE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock.fileno()
-
-
-def adopt(name: str) -> bool:
-    """Let a restored service that waits frozen go on; False where there is none."""
-    try:
-        holder = Holder.load(name)
-    except KeyError:
-        return False
-    if not holder.service or not holder.processes():
-        return False
-    netlink.replace_route(holder.spec.address, holder.spec.device)
-    holder.thaw()
-    return True
+def _lives(name: str) -> bool:
+    """Whether a service lives here for good, not left over from an interrupted move."""
+    holder = container.restored(name)
+    return holder is not None and not holder.waiting
 
 
 Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]
@@ -307,19 +321,23 @@ def serve(channel: Channel) -> None:
         "sync": target.sync,
         "hurry": target.hurry,
         "restore": target.restore,
+        "whole": target.whole,
         "confirm": target.confirm,
+        "resume": target.resume,
     }
     failed = ""
     try:
         while True:
-            head, data = channel.receive()
+            try:
+                head, data = channel.receive()
+            except DamagedError as error:
+                head, data, failed = error.head, b"", failed or str(error)
             answers = head["message"] not in WITHOUT_ANSWER
             try:
-                answer = (
-                    {"error": failed}
-                    if failed
-                    else handlers[head["message"]](head, expand(head, data))
-                )
+                handler = handlers[head["message"]]
+                answer = {"error": failed} if failed else handler(head, expand(head, data))
+            except ChannelClosedError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
                 failed = f"{type(error).__name__}: {error}"
                 answer = {"error": failed, "log": getattr(error, "log", "")}
@@ -333,13 +351,15 @@ def serve(channel: Channel) -> None:
 
 def main() -> None:
     """Speak on standard input and output, and let nothing else speak there."""
-    reader = os.fdopen(os.dup(0), "rb", buffering=1 << 20)
-    writer = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
+    reader = os.fdopen(os.dup(0), "rb", buffering=0)
+    writer = os.fdopen(os.dup(1), "wb", buffering=0)
     quiet = os.open(os.devnull, os.O_RDWR)
     os.dup2(quiet, 0)
     os.dup2(2, 1)
-    serve(Channel(reader, writer))
-    sys.stdout.flush()
+    channel = Channel(reader, writer)
+    channel.keep_alive()
+    serve(channel)
+    channel.close()
 
 
 if __name__ == "__main__":

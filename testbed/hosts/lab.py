@@ -91,10 +91,26 @@ class Lab:
         """Open a session to every host's agent."""
         for name in self.plan.hosts:
             if name not in self.remotes:
-                ssh = namespace.ssh_command(self.state, self.plan.hosts[name].control_address)
-                self.remotes[name] = Remote(name, ssh, self._hear)
+                self.remotes[name] = self._call(name)
         for remote in self.remotes.values():
             remote.wait_ready()
+
+    def reach(self, host: str) -> None:
+        """Open a fresh session to a host where the old one has ended.
+
+        Raises
+        ------
+        HostUnreachableError
+            If the host does not answer.
+        """
+        if self.remotes[host].ended:
+            self.remotes[host].close()
+            self.remotes[host] = self._call(host)
+        self.remotes[host].wait_ready()
+
+    def _call(self, host: str) -> Remote:
+        ssh = namespace.ssh_command(self.state, self.plan.hosts[host].control_address)
+        return Remote(host, ssh, self._hear)
 
     def __getitem__(self, host: str) -> Remote:
         """The session to a host."""

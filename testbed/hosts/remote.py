@@ -79,13 +79,18 @@ class Remote:
                 )
         return self
 
+    @property
+    def ended(self) -> bool:
+        """Whether the session has ended."""
+        return self._silent or self._process.poll() is not None
+
     def start(self, call: str, **arguments: Any) -> Future[Any]:
         """Begin a call; the future holds its result or a `RemoteCommandError`."""
         future: Future[Any] = Future()
         number = next(self._numbers)
         message = json.dumps({"id": number, "call": call, "arguments": arguments})
         with self._lock:
-            if self._silent or self._process.poll() is not None or self._process.stdin is None:
+            if self.ended or self._process.stdin is None:
                 future.set_exception(self._gone())
                 return future
             self._waiting[number] = future

@@ -1,5 +1,6 @@
 """One migration from the controller's side: who is told what, and what is written down."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping
@@ -17,9 +18,14 @@ from testbed.records import NAN, PhaseRecord
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-FINISH_TIMEOUT_S = 120.0
+FINISH_TIMEOUT_S = 900.0
+"""The edges end a move by themselves; this is for a source that neither answers nor hangs up."""
 AHEAD_TIMEOUT_S = 600.0
 PREFLIGHT_TIMEOUT_S = 60.0
+REACH_TIMEOUT_S = 5.0
+AMONG_THEMSELVES_S = 40.0
+"""In this time the edges have settled a move whose leader is gone (`testbed.edge.states`)."""
+TURN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -195,9 +201,17 @@ class Mover:
             )
             record = running.result(FINISH_TIMEOUT_S)
         except (HostUnreachableError, TimeoutError) as error:
+            where = self._whereabouts(movement)
+            what = f"it runs at {where}"
+            if not where:
+                what = (
+                    f"nobody says that it runs; if {movement.source} is surely dead, `adopt` at "
+                    f"{movement.target} wakes the copy that may wait there"
+                )
             raise MigrationError(
-                f"{movement.service}: {movement.source} is gone while its service was moving",
-                running_at=self._whereabouts(movement),
+                f"{movement.service}: {movement.source} is gone while its service was moving; "
+                f"{what}",
+                running_at=where,
             ) from error
         finally:
             del self._on_frozen[movement.migration]
@@ -206,23 +220,30 @@ class Mover:
         return _outcome(movement, record, self._offsets_s)
 
     def _settle(self, movement: Movement, record: dict[str, Any]) -> dict[str, Any]:
-        """The line broke: a service that was restored at the target is adopted there.
+        """The line broke, and the source cannot ask the target: it is asked from here.
 
-        At the target it stands frozen until then, so that it never answers in two places.
+        A restored service stands frozen at the target until it is adopted, so that it never
+        answers in two places. Where the target surely was never told to keep it, the service goes
+        on at the source; where it may have been, only the target knows.
         """
-        answered = "restored_s" in record
+        source, target = self.source_of(movement), self._lab[movement.target]
+        moved = False
         try:
-            moved = bool(self._lab[movement.target].call("adopt", name=movement.service))
+            asked = record["state"] == "undecided"
+            target.call("clock", timeout_s=REACH_TIMEOUT_S)
+            asked = True
+            moved = bool(target.call("adopt", name=movement.service))
         except (HostUnreachableError, RemoteCommandError) as error:
-            if answered:
+            if asked:
+                source.start("move_drop", move=movement.migration)  # it goes on asking
                 raise MigrationError(
-                    f"{movement.service} was restored at {movement.target}, but that host is gone; "
-                    f"its copy stands frozen at {movement.source}",
+                    f"{movement.service} was to go on at {movement.target}, and that host does "
+                    f"not say whether it does ({error}); its copy stands frozen at "
+                    f"{movement.source}, which asks until it is told",
                     running_at="",
                 ) from error
-            moved = False
         try:
-            self.source_of(movement).call("move_settle", move=movement.migration, moved=moved)
+            source.call("move_settle", move=movement.migration, moved=moved)
         except (HostUnreachableError, RemoteCommandError):
             if not moved:  # where it was adopted it lives on, whatever becomes of the source
                 raise
@@ -232,11 +253,20 @@ class Mover:
         return {**whole, "outcome": "rolled back"}
 
     def _whereabouts(self, movement: Movement) -> str:
-        try:
-            runs = self._lab[movement.target].call("runs", name=movement.service)
-        except (HostUnreachableError, RemoteCommandError):
-            return ""
-        return movement.target if runs else ""
+        """Where the service is once the edges have settled it among themselves; empty if nowhere.
+
+        The source's deputy does that (`testbed.edge.deputy`); its agent is gone.
+        """
+        until_s = time.monotonic() + AMONG_THEMSELVES_S
+        while True:
+            for host in (movement.target, movement.source):
+                with contextlib.suppress(HostUnreachableError, RemoteCommandError):
+                    self._lab.reach(host)
+                    if self._lab[host].call("runs", name=movement.service):
+                        return host
+            if time.monotonic() > until_s:
+                return ""
+            time.sleep(TURN_S)
 
     def _hear(self, event: dict[str, Any]) -> None:
         if event["event"] == "frozen" and event["move"] in self._on_frozen:

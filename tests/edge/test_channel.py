@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from testbed.edge.channel import (
     LARGEST_HEAD,
     Channel,
     ChannelClosedError,
+    DamagedError,
     Line,
     RemoteFailureError,
 )
@@ -47,7 +49,8 @@ def ends():
 
 def frame(head, data=b""):
     text = json.dumps({**head, "size": len(data)}).encode()
-    return struct.pack("<I", len(text)) + text + data
+    check = struct.pack("<I", zlib.crc32(text + data))
+    return struct.pack("<I", len(text)) + text + data + check
 
 
 def receiving(data):
@@ -76,6 +79,101 @@ def test_half_a_frame_is_none(head, pieces, cut):
     whole = frame(head, b"".join(pieces))
     with pytest.raises(ChannelClosedError):
         receiving(whole[: cut % len(whole)]).receive()
+
+
+@settings(deadline=None)
+@given(head=heads, data=st.binary(min_size=1, max_size=3000), at=st.integers(0, 10**6),
+       bit=st.integers(0, 7))  # fmt: skip
+def test_no_damaged_frame_is_taken_for_a_whole_one(head, data, at, bit):
+    damaged = bytearray(frame(head, data))
+    damaged[4 + at % (len(damaged) - 4)] ^= 1 << bit
+    with pytest.raises((DamagedError, ChannelClosedError)):
+        receiving(bytes(damaged)).receive()
+
+
+def test_damage_is_told_with_the_message_and_does_not_harm_the_next_frame():
+    damaged = bytearray(frame({"message": "pages"}, b"content"))
+    damaged[-8] ^= 1
+    channel = receiving(bytes(damaged) + frame({"message": "sync"}))
+    with pytest.raises(DamagedError, match=r"'pages' with 7 bytes arrived damaged") as damage:
+        channel.receive()
+    assert damage.value.head["message"] == "pages"
+    assert channel.receive()[0]["message"] == "sync"
+
+
+def test_a_head_that_is_no_head_ends_the_channel():
+    with pytest.raises(ChannelClosedError, match="cannot be read"):
+        receiving(struct.pack("<I", 4) + b"[1]]" + bytes(4)).receive()
+
+
+# -- life
+
+
+@pytest.fixture
+def alive(monkeypatch):
+    """Two channels over pipes that expect to hear of each other; the rest of the pipes."""
+    monkeypatch.setattr(channel_module, "BEAT_S", 0.05)
+    monkeypatch.setattr(channel_module, "PATIENCE_S", 0.6)
+    monkeypatch.setattr(channel_module, "LONGEST_START_S", 0.6)
+    pipes = [os.pipe(), os.pipe()]
+    files = [os.fdopen(end, mode, buffering=0)
+             for pipe in pipes for end, mode in zip(pipe, ("rb", "wb"), strict=True)]  # fmt: skip
+    pair = Channel(files[0], files[3]), Channel(files[2], files[1])
+    yield pair
+    for channel in pair:
+        channel.close()
+    for file in files:
+        file.close()
+
+
+def test_who_is_busy_is_not_taken_for_dead(alive):
+    here, there = alive
+    here.keep_alive()
+    there.keep_alive()
+    answer = threading.Timer(1.5, there.send, ({"answer": 1},))
+    answer.start()
+    assert here.ask({"message": "restore"})["answer"] == 1
+    answer.join()
+
+
+def test_silence_is_the_end(alive):
+    here, _ = alive
+    here.keep_alive()
+    began_s = time.monotonic()
+    with pytest.raises(ChannelClosedError, match="nothing was heard of the other edge"):
+        here.ask({"message": "restore"})
+    assert time.monotonic() - began_s >= 0.6
+
+
+def test_bytes_that_nobody_takes_are_the_end(alive):
+    here, _ = alive
+    here.keep_alive()
+    with pytest.raises(ChannelClosedError, match=r"it took nothing for"):
+        here.send({"message": "pages"}, [bytes(1 << 20)])
+
+
+def test_whether_the_other_half_lives_is_asked_of_its_next_beat(alive):
+    here, there = alive
+    here.keep_alive()
+    there.keep_alive()
+    assert here.is_there()
+    there.close()
+    time.sleep(0.2)  # old beats may wait in the pipe
+    assert not here.is_there()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.binary(max_size=60_000), max_size=200))
+def test_many_pieces_go_through_a_pipe_that_must_not_block(pieces):
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "wb", buffering=0) as out:
+        sender, receiver = Channel(io.BytesIO(), out), Channel(reader, io.BytesIO())
+        sender.keep_alive()
+        thread = threading.Thread(target=sender.send, args=({"message": "pages"}, pieces))
+        thread.start()
+        assert receiver.receive()[1] == b"".join(pieces)
+        thread.join(20)
+        sender.close()
 
 
 def test_a_large_frame_goes_through_a_pipe_that_is_small(ends):

@@ -159,6 +159,17 @@ def test_a_holder_that_is_not_there_is_said_so(state):
         Holder.load("counter")
 
 
+@pytest.mark.parametrize(
+    ("service", "waiting", "pids", "lives"),
+    [(1000, False, [7], True), (1000, True, [7], False), (0, False, [7], False),
+     (1000, False, [], False)],
+)  # fmt: skip
+def test_what_a_move_left_is_not_taken_for_a_service(monkeypatch, service, waiting, pids, lives):
+    """CRIU waits in an empty holder; a service on trust waits until it is asked for."""
+    monkeypatch.setattr(Holder, "processes", lambda _: pids)
+    assert Holder(SPEC, init=4242, service=service, waiting=waiting).lives is lives
+
+
 def test_a_layer_that_is_missing_is_noticed_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(container, "LAYERS", tmp_path)
     monkeypatch.setattr(container, "destroy", lambda *_, **__: pytest.fail("changed something"))

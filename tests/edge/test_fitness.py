@@ -33,6 +33,10 @@ class Holder:
     def processes(self):
         return list(self.pids)
 
+    @property
+    def lives(self):
+        return bool(self.pids)
+
 
 @pytest.fixture
 def holders(monkeypatch):

@@ -94,3 +94,30 @@ def test_a_layer_whose_archive_is_gone_is_an_error_that_says_what_to_do(edges):
     edges("first")
     with pytest.raises(FileNotFoundError, match="provision the target"):
         list(layers.pieces("ab" * 32))
+
+
+class Asked:
+    """A channel whose other end lacks all layers and takes what it is sent."""
+
+    def __init__(self):
+        self.waiting, self.most, self.asked = 0, 0, []
+
+    def send(self, *_):
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+
+    def ask(self, head):
+        self.asked.append(head["message"])
+        self.waiting = 0
+        return {"lacking": head.get("layers")}
+
+
+@needs_zstd
+def test_before_the_next_layer_is_sent_the_last_one_has_been_unpacked(edges, tmp_path):
+    """Whoever unpacks takes nothing meanwhile, and a line that takes nothing counts as broken."""
+    edges("first")
+    digest = provision(tmp_path)
+    channel = Asked()
+    assert layers.bring(channel, [digest, digest]) == "2 layers sent"
+    assert channel.asked == ["lacking", "sync", "sync"]
+    assert channel.most == len(list(layers.pieces(digest)))

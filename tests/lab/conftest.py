@@ -17,7 +17,7 @@ from testbed.scenario import read_scenario
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from small_lab import NAME, SCENARIO, Small
+from small_lab import EDGES, NAME, SCENARIO, Small
 
 
 def why_not() -> str:
@@ -56,7 +56,7 @@ def small(tmp_path_factory):
 def hosts(small):
     """The lab; whatever a test started in it is gone afterwards, and nothing else."""
     yield small
-    for edge in ("edge-1", "edge-2"):
+    for edge in EDGES:
         for service in small.scenario.services:
             small.lab[edge].call("remove_service", name=service)
     for program in small.scenario.services:

@@ -16,6 +16,8 @@ from testbed.migration.mover import Mover, Stop
 from testbed.migration.technique import find_technique
 from testbed.scenario import Scenario
 
+EDGES = ("edge-1", "edge-2", "edge-3")
+ROWS = "/tmp/rows.csv"  # noqa: S108
 NAME = os.environ.get("TESTBED_TEST_LAB", "test")
 """Checkouts on one machine that are tested at once give their labs names of their own."""
 SCENARIO = """
@@ -24,12 +26,13 @@ map: {source: berlin}
 hosts:
   edge-1: {role: server, tier: local}
   edge-2: {role: server, tier: local}
+  edge-3: {role: server, tier: local}
   bs-1: {role: base-station}
   user: {role: user}
 links:
   - {between: [user, bs-1], rate: 200 Mbit/s, delay: 2 ms}
   - {between: [bs-1, "edge-*"], rate: 200 Mbit/s, delay: 3 ms}
-  - {between: [edge-1, edge-2], rate: 100 Mbit/s, delay: 10 ms}
+  - {between: ["edge-*", "edge-*"], rate: 100 Mbit/s, delay: 10 ms}
 services:
   counter: {kind: simple, tier: local, options: {memory_mb: 16, rewrite_mb_per_s: 1}}
   faces: {kind: face-detection, tier: local}
@@ -52,7 +55,7 @@ class Small:
         spec = container_spec(self.scenario, self.lab.plan, self.parts, service)
         self.lab[host].call("start_service", spec=json.loads(json.dumps(asdict(spec))))
         address = self.lab.plan.service_addresses[service]
-        steering = Steering(self.lab, "user", address, ("edge-1", "edge-2"), server=host)
+        steering = Steering(self.lab, "user", address, EDGES, server=host)
         steering.connect("bs-1")
         return steering
 
@@ -68,7 +71,7 @@ class Small:
         self.lab["user"].call(
             "start_program",
             name=service,
-            command=[*self.command(service, interval_s), "--output", "/tmp/rows.csv"],  # noqa: S108
+            command=[*self.command(service, interval_s), "--output", ROWS],
             directory=client_folder(self.parts.kinds[service]),
         )
         time.sleep(0.7)
@@ -110,7 +113,7 @@ class Small:
 
     def runs_at(self, service: str = "counter") -> list[str]:
         """Every edge on which the service has processes."""
-        return [e for e in ("edge-1", "edge-2") if self.lab[e].call("runs", name=service)]
+        return [e for e in EDGES if self.lab[e].call("runs", name=service)]
 
 
 STOP = Stop(small_enough_bytes=200_000, rounds=5)

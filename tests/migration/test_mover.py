@@ -34,7 +34,7 @@ def record(outcome="moved", **more):
         "outcome": outcome,
         "reason": "" if outcome == "moved" else "the line broke",
         "log": "" if outcome == "moved" else "Error (criu)",
-        "state": "answered",
+        "state": "moved" if outcome == "moved" else "sent",
         "rounds": 2,
         "frozen_s": 103.0,
         "phases": [
@@ -97,9 +97,14 @@ class Lab:
         self.plan = SimpleNamespace(hosts=hosts)
         self.sessions = {name: Session(name) for name in hosts}
         self.listeners = []
+        self.reached = []
 
     def __getitem__(self, host):
         return self.sessions[host]
+
+    def reach(self, host):
+        """A fresh session where the old one ended."""
+        self.reached.append(host)
 
     def listen(self, listener):
         self.listeners.append(listener)
@@ -310,7 +315,7 @@ def test_after_a_failure_nobody_listens_for_the_freeze_any_more(lab, mover):
     heard = []
     movement = moving(mover)
     lab["edge-1"].answers["move_finish"] = GONE
-    lab["edge-2"].answers["runs"] = False
+    lab["edge-2"].answers["runs"] = True
     with pytest.raises(MigrationError):
         movement.finish(lambda: heard.append("frozen"))
     lab.report(event="frozen", move=movement.migration, host="edge-1")
@@ -326,7 +331,7 @@ def test_an_unknown_outcome_is_settled_by_asking_the_target(lab, mover, adopted,
     lab["edge-2"].answers["adopt"] = adopted
     movement = moving(mover)
     assert movement.finish().outcome == outcome
-    assert lab["edge-2"].asked == [("adopt", {"name": "counter"})]
+    assert lab["edge-2"].asked == [("clock", {}), ("adopt", {"name": "counter"})]
     assert lab["edge-1"].asked[-1] == (
         "move_settle", {"move": movement.migration, "moved": adopted}
     )  # fmt: skip
@@ -341,14 +346,32 @@ def test_the_source_is_told_only_after_the_target_has_said_so(lab, mover):
     assert order == ["adopt", "settle"]
 
 
-@pytest.mark.parametrize("why", [GONE, RemoteCommandError("edge-2: no")])
-def test_a_target_that_cannot_be_asked_does_not_have_the_service(lab, mover, why):
-    """It stands frozen there at most: a restored service waits until it is adopted."""
-    lab["edge-1"].answers["move_finish"] = record("unknown")
-    lab["edge-2"].answers["adopt"] = why
+def test_a_target_that_surely_was_not_asked_does_not_have_the_service(lab, mover):
+    """A service that was restored on trust stands still by then, and nobody adopts it."""
+    lab["edge-1"].answers["move_finish"] = record("unknown", restored_s=103.5, state="answered")
+    lab["edge-2"].answers["clock"] = GONE
     movement = moving(mover)
-    assert movement.finish().outcome == "rolled back"
+    outcome = movement.finish()
+    assert outcome.outcome == "rolled back"
+    assert math.isnan(outcome.answered_s)
+    assert lab["edge-2"].calls() == ["clock"]
     assert lab["edge-1"].asked[-1] == ("move_settle", {"move": movement.migration, "moved": False})
+
+
+@pytest.mark.parametrize(
+    ("state", "silent"), [("undecided", "clock"), ("sent", "adopt"), ("undecided", "adopt")]
+)
+@pytest.mark.parametrize("why", [GONE, RemoteCommandError("edge-2: no")])
+def test_what_only_the_target_knows_is_not_guessed(lab, mover, state, silent, why):
+    """The source stays frozen and goes on asking."""
+    lab["edge-1"].answers["move_finish"] = record("unknown", state=state)
+    lab["edge-2"].answers[silent] = why
+    movement = moving(mover)
+    with pytest.raises(MigrationError, match="stands frozen at edge-1, which asks") as lost:
+        movement.finish()
+    assert lost.value.running_at == ""
+    assert lab["edge-1"].asked[-1] == ("move_drop", {"move": movement.migration})
+    assert "move_settle" not in lab["edge-1"].calls()
 
 
 def test_a_service_that_was_restored_but_not_confirmed_is_adopted(lab, mover):
@@ -357,17 +380,8 @@ def test_a_service_that_was_restored_but_not_confirmed_is_adopted(lab, mover):
     outcome = moving(mover).finish()
     assert outcome.outcome == "moved"
     assert outcome.answered_s == 103.5
-    assert lab["edge-2"].calls() == ["adopt"]
+    assert lab["edge-2"].calls() == ["clock", "adopt"]
     assert lab["edge-1"].asked[-1][1]["moved"] is True
-
-
-def test_a_restored_service_whose_host_is_gone_is_not_started_twice(lab, mover):
-    lab["edge-1"].answers["move_finish"] = record("unknown", restored_s=103.5)
-    lab["edge-2"].answers["adopt"] = GONE
-    with pytest.raises(MigrationError, match="restored at edge-2, but that host is gone") as lost:
-        moving(mover).finish()
-    assert lost.value.running_at == ""
-    assert "move_settle" not in lab["edge-1"].calls()
 
 
 def test_a_restored_service_that_is_not_whole_goes_on_at_the_source(lab, mover):
@@ -379,17 +393,42 @@ def test_a_restored_service_that_is_not_whole_goes_on_at_the_source(lab, mover):
     assert lab["edge-1"].asked[-1][1]["moved"] is False
 
 
-@pytest.mark.parametrize(("runs", "where"), [(True, "edge-2"), (False, ""), (GONE, "")])
-def test_when_the_source_is_gone_the_target_is_asked_whether_it_has_the_service(
-    lab, mover, runs, where
+@pytest.fixture
+def quick(monkeypatch):
+    """Edges settle a move among themselves in no time."""
+    monkeypatch.setattr("testbed.migration.mover.AMONG_THEMSELVES_S", 0.01)
+    monkeypatch.setattr("testbed.migration.mover.TURN_S", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("source", "target", "where"),
+    [(False, True, "edge-2"), (True, False, "edge-1"), (True, GONE, "edge-1"), (GONE, False, "")],
+)
+def test_when_the_source_s_agent_is_gone_both_edges_are_asked_where_the_service_is(
+    lab, mover, source, target, where
 ):
     lab["edge-1"].answers["move_finish"] = GONE
-    lab["edge-2"].answers["runs"] = runs
+    lab["edge-1"].answers["runs"] = source
+    lab["edge-2"].answers["runs"] = target
     with pytest.raises(MigrationError, match="edge-1 is gone while its service was moving") as lost:
         moving(mover).finish()
     assert lost.value.running_at == where
+    assert set(lab.reached) <= {"edge-1", "edge-2"}
+    assert lab.reached
 
 
+def test_the_edges_are_given_time_to_settle_it(lab, mover, monkeypatch):
+    monkeypatch.setattr("testbed.migration.mover.TURN_S", 0.001)
+    later = iter([False, False, True])
+    lab["edge-1"].answers["move_finish"] = GONE
+    lab["edge-1"].answers["runs"] = lambda **_: next(later)
+    with pytest.raises(MigrationError) as lost:
+        moving(mover).finish()
+    assert lost.value.running_at == "edge-1"
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_source_that_does_not_answer_in_time_is_a_failed_migration(lab, mover, monkeypatch):
     monkeypatch.setattr("testbed.migration.mover.FINISH_TIMEOUT_S", 0.0)
     monkeypatch.setattr(lab["edge-1"], "start", lambda *_, **__: Future())
