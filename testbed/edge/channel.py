@@ -4,13 +4,16 @@ SSH is the only door into an edge: the source calls the target's half over the d
 speaks to it through standard input and output. A frame is a JSON head and raw bytes.
 """
 
+import contextlib
 import json
 import math
+import signal
 import struct
 import subprocess
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 Buffer = bytes | memoryview
@@ -29,6 +32,7 @@ class Channel:
     def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
         self._reader = reader
         self._writer = writer
+        self._sending = threading.Lock()
         self.sent_bytes = 0
         self._lately: deque[tuple[int, float]] = deque()
         self._lately_bytes = 0
@@ -45,10 +49,11 @@ class Channel:
         began_s = time.monotonic()
         text = json.dumps({**head, "size": sum(len(part) for part in parts)}).encode()
         try:
-            self._writer.write(struct.pack("<I", len(text)) + text)
-            for part in parts:
-                self._writer.write(part)
-            self._writer.flush()
+            with self._sending:
+                self._writer.write(struct.pack("<I", len(text)) + text)
+                for part in parts:
+                    self._writer.write(part)
+                self._writer.flush()
         except (OSError, ValueError) as error:
             raise ChannelClosedError(f"the other edge does not take any more: {error}") from error
         size = 4 + len(text) + sum(len(part) for part in parts)
@@ -95,6 +100,16 @@ class Channel:
             If it does not answer.
         """
         self.send(head, parts)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for an answer.
+
+        Raises
+        ------
+        RemoteFailureError, ChannelClosedError
+            As `ask`.
+        """
         answer, _ = self.receive()
         if "error" in answer:
             raise RemoteFailureError(answer["error"], answer.get("log", ""))
@@ -140,16 +155,44 @@ class Line:
             raise RuntimeError("pipes were asked for")
         self.channel = Channel(self.process.stdout, self.process.stdin)
 
+    def hang_up(self) -> None:
+        """Say no more; the target's half notices and cleans up after itself."""
+        if self.process.stdin:
+            with contextlib.suppress(OSError):  # what was not sent is not wanted any more
+                self.process.stdin.close()
+
     def close(self) -> None:
-        """Hang up; the target's half notices and cleans up after itself."""
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe:
-                try:
-                    pipe.close()
-                except OSError:  # what was not sent is not wanted any more
-                    continue
+        """Hang up and let the line go, even while somebody still listens to it."""
+        self.hang_up()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+
+@contextlib.contextmanager
+def patience(longest_s: float) -> Iterator[None]:
+    """End a block that takes longer: who keeps silent has gone. 0: never.
+
+    Raises
+    ------
+    ChannelClosedError
+        If it takes longer.
+    """
+
+    def give_up(*_: Any) -> None:
+        raise ChannelClosedError(f"nothing came for {longest_s:.0f} s")
+
+    if not longest_s:
+        yield
+        return
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, longest_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -189,3 +189,18 @@ def explain(action: str, error: CriuError, log: str) -> tuple[str, str]:
     why = reasons(log)
     last = why.splitlines()[-1] if why else f"{error}, and its log is silent"
     return f"CRIU could not {action}: {last}", why
+
+
+def statistics(path: Path) -> dict[str, float]:
+    """CRIU's own account of a dump, in seconds."""
+    import pycriu  # noqa: PLC0415 - slow to import, and not needed while a service stands still
+
+    if not path.exists():
+        return {}
+    with path.open("rb") as file:
+        (entry,) = pycriu.images.load(file)["entries"]
+    return {
+        name.replace("_time", "_s"): value / 1e6
+        for name, value in entry["dump"].items()
+        if name.endswith("_time")
+    }

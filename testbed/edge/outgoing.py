@@ -56,9 +56,24 @@ class Outgoing:
         """Have CRIU write its images and send whatever the target lacks of the memory."""
         raise NotImplementedError
 
+    def get_ready(self) -> None:
+        """Do what is to be done directly before the freeze."""
+
     def hot(self) -> dict[int, list[Span]]:
         """What each task wrote last, and so will soon need again."""
         return {}
+
+    def stale(self) -> dict[int, list[Span]] | None:
+        """What comes later though the target knows it; None where nothing comes later."""
+        return None
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what the target answers."""
+        return self._channel.answer()
+
+    def send_rest(self) -> int:
+        """Send what was left for later; return how many bytes that were."""
+        return 0
 
     def notes(self) -> list[str]:
         """What had to be done otherwise than planned, and why."""

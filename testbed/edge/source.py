@@ -16,7 +16,8 @@ from typing import Any
 from . import claim, container, files, netlink, preflight
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
-from .criu import Criu
+from .criu import Criu, statistics
+from .later import begin_later
 from .outgoing import ByContent, Outgoing
 from .timeline import Timeline
 from .tracker import NotTrackedError
@@ -41,6 +42,8 @@ class Ways:
     tracker: str = "auto"
     claim: bool = True
     fill: bool = True
+    later: bool = False
+    ahead: bool = False
 
 
 class Move:
@@ -89,6 +92,7 @@ class Move:
         self._memory: Outgoing | None = None
         self._fill = False
         self._answered_s = 0.0
+        self._lost = False
         self._rounds = 0
         self._stop = threading.Event()
         self._lock = threading.RLock()
@@ -103,6 +107,8 @@ class Move:
         ------
         NotTrackedError
             If the tracker that was asked for cannot watch this service.
+        CannotWaitError
+            If memory cannot come later here, and that was asked for.
         """
         spec = self.holder.spec
         with self._timeline.phase("open", frozen=False):
@@ -119,6 +125,12 @@ class Move:
     def _choose(self, answer: dict[str, Any]) -> Outgoing:
         """Choose how written pages are found, dumped and restored; the record says why."""
         parts = (self.holder, self._channel(), self._timeline)
+        if self._ways.later:
+            self._fill = True
+            root = Path(f"/proc/{self.holder.init}/root")
+            why_not = claim.pretend(self._started_criu(), root) if self._ways.claim else NOT_WANTED
+            fill = answer["fill"] if self._ways.fill else NOT_WANTED
+            return begin_later(*parts, ahead=self._ways.ahead, cannot=(why_not, fill))
         if self._ways.tracker == "content":
             return ByContent(*parts)
         try:
@@ -201,6 +213,7 @@ class Move:
             told = False
             try:
                 self._catch_up()
+                self._outgoing().get_ready()
                 self._freeze()
                 self._outgoing().send_frozen(self._started_criu(), self._send_files)
                 self.state = "dumped"
@@ -235,10 +248,19 @@ class Move:
     def _confirm(self) -> bool:
         """Have the target keep the service; False where it cannot be told or is not whole."""
         try:
-            answer = self._channel().ask({"message": "confirm"})
+            rest_bytes = self._outgoing().send_rest()
+        except (OSError, RemoteFailureError) as error:
+            self._notes.append(f"not all memory came to the target: {error}")
+            self._lost = True
+            if self._line:
+                self._line.hang_up()  # the target is to know at once
+            return False
+        try:
+            self._channel().send({"message": "confirm"})
+            answer = self._outgoing().answer()
             for start_s, end_s, detail in answer["fills"]:
                 where = {"where": "target", "frozen": False, "detail": detail}
-                self._timeline.note("fill", start_s, end_s, 0, **where)
+                self._timeline.note("fill", start_s, end_s, rest_bytes, **where)
         except (ChannelClosedError, RemoteFailureError) as error:
             self._notes.append(str(error))
             return False
@@ -287,6 +309,7 @@ class Move:
         memory = self._outgoing()
         hot = memory.hot()
         listing: dict[str, Any] = {"images": [], "tasks": {}, "fill": self._fill, "hot": hot}
+        listing["stale"] = memory.stale()
         payload = []
         paged = set()
         for task, path, pages_id, _ in memory.pagemaps():
@@ -303,8 +326,9 @@ class Move:
         head = {"message": "restore", "service": self.holder.service, **listing}
         before = self._channel().sent_bytes
         self.state = "sent"
-        answer: dict[str, Any] = self._channel().ask(head, payload)
+        self._channel().send(head, payload)
         size = self._channel().sent_bytes - before
+        answer = self._outgoing().answer()
         self.state = "answered"
         steps = [
             ("images", sent_s, answer["received_s"], size),
@@ -361,24 +385,10 @@ class Move:
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
             "notes": self._notes + (self._memory.notes() if self._memory else []),
-            "criu": _statistics(self.holder.spec.scratch / "img" / "stats-dump"),
+            "lost": self._lost,
+            "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
             **more,
         }
 
 
 FROZEN_STATES = {"frozen", "dumped", "sent", "answered"}
-
-
-def _statistics(path: Path) -> dict[str, float]:
-    """CRIU's own account of a dump, in seconds."""
-    import pycriu  # noqa: PLC0415 - slow to import, and not needed while a service stands still
-
-    if not path.exists():
-        return {}
-    with path.open("rb") as file:
-        (entry,) = pycriu.images.load(file)["entries"]
-    return {
-        name.replace("_time", "_s"): value / 1e6
-        for name, value in entry["dump"].items()
-        if name.endswith("_time")
-    }

@@ -12,24 +12,30 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import container, files, netlink
-from .channel import Channel, ChannelClosedError
+from .channel import Channel, ChannelClosedError, patience
 from .container import Holder
 from .criu import INSIDE, Criu
+from .feed import Feed
 from .fill import Fill, Run
 from .hold import Hold
 from .incoming import Memory
+from .pages import Span
 from .spec import Spec
 from .squeeze import expand
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
 LONGEST_FILL_S = 60.0
+LONGEST_SILENCE_S = 5.0
+"""After it a source that owes memory is given up."""
 
 
 class Target:
@@ -43,6 +49,9 @@ class Target:
         self._fill: Fill | None = None
         self._guard: Guard | None = None
         self._filling = False
+        self._feed: Feed | None = None
+        self._beside: threading.Thread | None = None
+        self._placed = threading.Event()
         self._memory: dict[int, Memory] = {}
         self._stack = contextlib.ExitStack()
         self.answered = False
@@ -61,6 +70,7 @@ class Target:
         self._hold = Hold(spec.address, f"hold-{spec.number}")
         self._hold.begin()
         self._fill = Fill(spec.scratch / "img" / "lazy-pages.socket")
+        self._fill.tally.spoil = partial(end, spec.cgroup)
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
             self._guard = Guard(spec.cgroup, lock)
@@ -106,6 +116,7 @@ class Target:
         received_s = time.time()
         folder = spec.scratch / "img"
         self._place(head, data, folder)
+        self._placed.set()
         composed_s = time.time()
         self._criu.restore(f"{INSIDE}/scratch/img", lazy=self._filling)
         if self._fill and self._fill.tally.problems:
@@ -129,11 +140,13 @@ class Target:
             small[name] = bytes(view[at : at + size])
             at += size
         runs: dict[int, list[Run]] = {}
+        absent: dict[int, list[Span]] = {}
         for name, task in head["tasks"].items():
             pagemap = small.pop(name)
             if head["fill"]:
                 mm = small[f"mm-{task}.img"]
-                runs[task] = self._memory[task].lay_out(pagemap, mm, folder)
+                stale = None if head["stale"] is None else head["stale"].get(str(task), [])
+                runs[task], absent[task] = self._of(task).lay_out(pagemap, mm, folder, stale)
             else:
                 self._memory[task].seal()
                 self._memory[task].compose(pagemap, folder)
@@ -141,9 +154,48 @@ class Target:
             (folder / name).write_bytes(content)
         if not head["fill"]:
             (folder / "parent").symlink_to("../base")
+        elif head["stale"] is not None:
+            self._begin_to_feed(runs, absent)
         elif self._fill:
             self._fill.begin(runs, {int(task): spans for task, spans in head["hot"].items()})
             self._filling = True
+
+    def _begin_to_feed(self, runs: dict[int, list[Run]], absent: dict[int, list[Span]]) -> None:
+        """Let memory be filled in that comes only while it is."""
+
+        def ask(task: int, page: int) -> None:
+            self._channel.send({"message": "want", "task": task, "page": page})
+
+        if self._fill:
+            self._feed = Feed(ask)
+            self._fill.begin_with(self._feed.fillers(runs, absent, self._fill))
+            self._filling = True
+
+    def came(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Pages that were to come later are here, in the version that the service stopped with."""
+        if self._feed is None:
+            raise RuntimeError("nothing was to come later")
+        task = head["task"]
+        self._feed.came(task, self._of(task).runs(map(tuple, head["spans"])))
+        return {"message": "taken"}
+
+    def beside(self, action: Callable[[], None]) -> None:
+        """Restore while further messages are answered, once it is known what is to come."""
+
+        def act() -> None:
+            with contextlib.suppress(ChannelClosedError):
+                action()
+            self._placed.set()
+
+        self._beside = threading.Thread(target=act)
+        self._beside.start()
+        self._placed.wait()
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the next message; 0 for as long as the line lives."""
+        owed = self._feed.owed if self._feed else 0
+        return LONGEST_SILENCE_S if self.answered and owed else 0
 
     def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Everything that could wait until the service answered."""
@@ -182,6 +234,7 @@ class Target:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
         if self._holder is None:
             return
+        self._give_up_what_lacks_memory(self._holder)
         if self.answered and not self._confirmed:
             self._holder.freeze()
             self._holder.save()
@@ -192,6 +245,16 @@ class Target:
         if not self.answered:
             container.destroy(self._holder.spec.name)
         self._stack.close()
+
+    def _give_up_what_lacks_memory(self, holder: Holder) -> None:
+        """End a service whose missing memory can never come: only the source has it whole."""
+        while self._beside and self._beside.is_alive():
+            if self._feed and self._feed.owed:
+                holder.kill()  # else a restore may wait for memory for ever
+            self._beside.join(0.05)
+        if self._feed and self._feed.owed:
+            holder.kill()
+            self.answered = False
 
     def _dismiss_guard(self) -> None:
         if self._guard:
@@ -261,6 +324,12 @@ def adopt(name: str) -> bool:
     return True
 
 
+def end(cgroup: Path) -> None:
+    """End all processes of a cgroup; no error where it has gone."""
+    with contextlib.suppress(FileNotFoundError):
+        (cgroup / "cgroup.kill").write_text("1")
+
+
 Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]
 
 
@@ -275,19 +344,28 @@ def serve(channel: Channel) -> None:
         "sync": target.sync,
         "restore": target.restore,
         "confirm": target.confirm,
+        "came": target.came,
     }
     failed = ""
+
+    def reply(head: dict[str, Any], data: bytes) -> None:
+        nonlocal failed
+        try:
+            answer = {"error": failed} if failed else handlers[head["message"]](head, data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
+            failed = f"{type(error).__name__}: {error}"
+            answer = {"error": failed, "log": getattr(error, "log", "")}
+        if head["message"] not in {"pages", "forked", "files"}:
+            channel.send(answer or {})
+
     try:
         while True:
-            head, data = channel.receive()
-            answers = head["message"] not in {"pages", "forked", "files"}
-            try:
-                answer = {"error": failed} if failed else handlers[head["message"]](head, data)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
-                failed = f"{type(error).__name__}: {error}"
-                answer = {"error": failed, "log": getattr(error, "log", "")}
-            if answers:
-                channel.send(answer or {})
+            with patience(target.patience_s):
+                head, data = channel.receive()
+            if head["message"] == "restore" and head["stale"] is not None:
+                target.beside(partial(reply, head, data))  # CRIU may need pages that still come
+            else:
+                reply(head, data)
     except ChannelClosedError:
         pass
     finally:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 FINISH_TIMEOUT_S = 120.0
+LATER_TIMEOUT_S = 1200.0
+"""For techniques whose memory follows: silence ends them much earlier, slow links take long."""
+GIVEN_UP_AFTER_S = 6.0
+"""A target that lacks memory has ended its copy by then (`testbed.edge.target`)."""
 AHEAD_TIMEOUT_S = 600.0
 
 
@@ -51,6 +55,7 @@ class Outcome:
     rounds: int
     bytes_ahead: int
     bytes_frozen: int
+    bytes_after: int = 0
     tracker: str = ""
     notes: tuple[str, ...] = ()
     phases: tuple[PhaseRecord, ...] = ()
@@ -147,7 +152,13 @@ class Mover:
             address=self._lab.plan.hosts[target].data_address,
             command=agent_command("target"),
             route=device(target),
-            ways={"tracker": technique.tracker, "claim": technique.claim, "fill": technique.fill},
+            ways={
+                "tracker": technique.tracker,
+                "claim": technique.claim,
+                "fill": technique.fill,
+                "later": technique.later,
+                "ahead": technique.sends_ahead,
+            },
         )
         movement.prepared_s = time.time()
         return movement
@@ -163,7 +174,8 @@ class Mover:
             running: Future[dict[str, Any]] = self.source_of(movement).start(
                 "move_finish", move=movement.migration
             )
-            record = running.result(FINISH_TIMEOUT_S)
+            longest_s = LATER_TIMEOUT_S if movement.technique.later else FINISH_TIMEOUT_S
+            record = running.result(longest_s)
         except (HostUnreachableError, TimeoutError) as error:
             raise MigrationError(
                 f"{movement.service}: {movement.source} is gone while its service was moving",
@@ -180,7 +192,9 @@ class Mover:
 
         At the target it stands frozen until then, so that it never answers in two places.
         """
-        answered = "restored_s" in record
+        # Where memory is missing at the target, nobody but the source can have the service.
+        lost = bool(record.get("lost"))
+        answered = "restored_s" in record and not lost
         try:
             moved = bool(self._lab[movement.target].call("adopt", name=movement.service))
         except (HostUnreachableError, RemoteCommandError) as error:
@@ -190,6 +204,8 @@ class Mover:
                     f"its copy stands frozen at {movement.source}",
                     running_at="",
                 ) from error
+            if lost:
+                time.sleep(GIVEN_UP_AFTER_S)
             moved = False
         try:
             self.source_of(movement).call("move_settle", move=movement.migration, moved=moved)
@@ -248,8 +264,9 @@ def _outcome(movement: Movement, record: dict[str, Any], offsets_s: Mapping[str,
         freeze_s=criu.get("frozen_s", NAN),
         event_window_s=restored_s - frozen_s,
         rounds=record["rounds"],
-        bytes_ahead=sum(p.bytes for p in phases if not p.frozen),
+        bytes_ahead=sum(p.bytes for p in phases if not p.frozen and p.phase != "fill"),
         bytes_frozen=sum(p.bytes for p in phases if p.frozen),
+        bytes_after=sum(p.bytes for p in phases if p.phase == "fill"),
         tracker=record.get("tracker", ""),
         notes=tuple(record.get("notes", ())),
         phases=phases,

@@ -2,6 +2,7 @@ import io
 import json
 import math
 import os
+import signal
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ from testbed.edge.channel import (
     ChannelClosedError,
     Line,
     RemoteFailureError,
+    patience,
 )
 
 words = st.text(max_size=12)
@@ -210,3 +212,17 @@ def test_how_fast_the_other_side_takes_bytes_is_told_once_enough_went():
     for _ in range(6):
         channel.send({}, [bytes(4 << 20)])
     assert 100e6 < channel.taken_bytes_per_s < 420e6
+
+
+def test_silence_ends_a_wait_and_words_in_time_do_not():
+    mine, theirs = os.pipe()
+    with pytest.raises(ChannelClosedError, match="nothing came for"), patience(0.05):
+        os.read(mine, 1)
+    os.write(theirs, b"x")
+    with patience(20.0):
+        assert os.read(mine, 1) == b"x"
+    with patience(0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    os.close(mine)
+    os.close(theirs)
