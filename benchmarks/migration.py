@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RUNS, QUICK_RUNS = 10, 3
 PEER_EVERY = 5
 """The slower contenders move once for so many moves of the best."""
-TECHNIQUES = (BEST, "delta", "cold")
+TECHNIQUES = (BEST, "hybrid", "post-copy", "delta", "cold")
 UNSHAPED = ("unshaped", "edge-3", None)
 SLOW = ("100 Mbit/s", "edge-2", 100e6)
 FAR = ("20 Mbit/s", "edge-4", 20e6)

@@ -60,4 +60,5 @@ def move(arena: Arena, case: Case, technique: str) -> Measured:
         phases=lengths_s,
         accounted_s=sum(p.end_s - p.start_s for p in within),
         fill_s=max(fills_s, default=NAN),
+        after_bytes=outcome.bytes_after,
     )

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 Buffer = bytes | memoryview
@@ -175,8 +175,15 @@ class Line:
 
 
 @contextlib.contextmanager
-def patience(longest_s: float) -> Iterator[None]:
+def patience(longest_s: float, is_due: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """End a block that takes longer: who keeps silent has gone. 0: never.
+
+    Parameters
+    ----------
+    longest_s : float
+        How long it may take.
+    is_due : callable
+        Asked then: False begins the time anew.
 
     Raises
     ------
@@ -185,13 +192,14 @@ def patience(longest_s: float) -> Iterator[None]:
     """
 
     def give_up(*_: Any) -> None:
-        raise ChannelClosedError(f"nothing came for {longest_s:.0f} s")
+        if is_due():
+            raise ChannelClosedError(f"nothing came for {longest_s:.0f} s")
 
     if not longest_s:
         yield
         return
     signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, longest_s)
+    signal.setitimer(signal.ITIMER_REAL, longest_s, longest_s)
     try:
         yield
     finally:

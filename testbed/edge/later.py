@@ -121,9 +121,8 @@ class Later(Watched):
                         left[inside].append((a, b))
                         if known:
                             self._stale[inside].append((a, b))
-            self._send_changed(task, now)
+            self._send_all(task, now)
             self._stale[inside] = joined(self._stale[inside])
-        self._require_read()
         self._remainder = Remainder(left)
 
     def _pieces(
@@ -235,8 +234,7 @@ class Later(Watched):
             for start, end, at in copy.known(*span):
                 (fresh if at is None else known).append((start, end))
         if known:
-            self._send_changed(task, known)
-            self._require_read()
+            self._send_all(task, known)
         if fresh:
             self._send_fresh(task, fresh)
         self._channel.send({"message": "came", "task": inside, "spans": spans})
@@ -255,10 +253,11 @@ class Later(Watched):
                     raise OSError(f"page {at:#x} of frozen task {task.inside} cannot be read")
         self.send(task.inside, spans, parts)
 
-    def _require_read(self) -> None:
-        for inside, unread in self._unread.items():
-            for start, _ in unread:
-                raise OSError(f"page {start:#x} of frozen task {inside} cannot be read")
+    def _send_all(self, task: Task, spans: list[Span]) -> None:
+        """Send those pages of a frozen task that differ from what was sent."""
+        self._send_changed(task, spans)
+        for start, _ in self._unread.pop(task.inside, ()):
+            raise OSError(f"page {start:#x} of frozen task {task.inside} cannot be read")
 
 
 def begin_later(

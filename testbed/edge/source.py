@@ -92,7 +92,7 @@ class Move:
         self._memory: Outgoing | None = None
         self._fill = False
         self._answered_s = 0.0
-        self._lost = False
+        self._sent_all = False
         self._rounds = 0
         self._stop = threading.Event()
         self._lock = threading.RLock()
@@ -251,10 +251,10 @@ class Move:
             rest_bytes = self._outgoing().send_rest()
         except (OSError, RemoteFailureError) as error:
             self._notes.append(f"not all memory came to the target: {error}")
-            self._lost = True
             if self._line:
                 self._line.hang_up()  # the target is to know at once
             return False
+        self._sent_all = True
         try:
             self._channel().send({"message": "confirm"})
             answer = self._outgoing().answer()
@@ -385,7 +385,7 @@ class Move:
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
             "notes": self._notes + (self._memory.notes() if self._memory else []),
-            "lost": self._lost,
+            "lost": self._ways.later and not self._sent_all,
             "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
             **more,
         }

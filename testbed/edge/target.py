@@ -194,8 +194,7 @@ class Target:
     @property
     def patience_s(self) -> float:
         """How long to wait for the next message; 0 for as long as the line lives."""
-        owed = self._feed.owed if self._feed else 0
-        return LONGEST_SILENCE_S if self.answered and owed else 0
+        return LONGEST_SILENCE_S if self._feed and self._feed.owed else 0
 
     def confirm(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Everything that could wait until the service answered."""
@@ -360,7 +359,8 @@ def serve(channel: Channel) -> None:
 
     try:
         while True:
-            with patience(target.patience_s):
+            # While CRIU restores, the source has nothing to say.
+            with patience(target.patience_s, lambda: target.answered):
                 head, data = channel.receive()
             if head["message"] == "restore" and head["stale"] is not None:
                 target.beside(partial(reply, head, data))  # CRIU may need pages that still come

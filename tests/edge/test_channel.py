@@ -221,6 +221,10 @@ def test_silence_ends_a_wait_and_words_in_time_do_not():
     os.write(theirs, b"x")
     with patience(20.0):
         assert os.read(mine, 1) == b"x"
+    due = iter([False, False, True])
+    with pytest.raises(ChannelClosedError), patience(0.02, lambda: next(due)):
+        os.read(mine, 1)
+    assert list(due) == []
     with patience(0):
         pass
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
