@@ -116,8 +116,9 @@ class Fed(Filler):
 
     def _fill_rest(self) -> None:
         super()._fill_rest()
-        while self.absent.runs and not self._gone:
-            self._serve(WAIT_MS)
+        while (self.absent.runs or self.pending.runs) and not self._gone:
+            if not self.pending.runs:
+                self._serve(WAIT_MS)
             super()._fill_rest()
 
     def _serve(self, timeout_ms: int) -> bool:

@@ -22,7 +22,7 @@ from test_fill import (
 )
 
 from testbed.edge.feed import Feed
-from testbed.edge.fill import Pending
+from testbed.edge.fill import Filler, Pending
 from testbed.edge.pages import PAGE
 
 TASK = 7
@@ -120,6 +120,20 @@ def test_memory_is_right_whatever_the_task_does_while_it_still_comes(order, firs
     said, tally = run("\n".join(script), here, late)
     assert said == [*expected, model.said()]
     assert tally.problems == []
+
+
+@needs_userfaultfd
+def test_what_comes_at_the_very_end_is_filled_in_too(monkeypatch):
+    fill_rest = Filler._fill_rest
+
+    def and_then_hear_more(filler):
+        fill_rest(filler)
+        filler._take_in()
+
+    monkeypatch.setattr(Filler, "_fill_rest", and_then_hear_more)
+    for _ in range(5):
+        said, _ = run("", [], range(SPACE))
+        assert said == [Model(range(SPACE)).said()]
 
 
 @needs_userfaultfd
