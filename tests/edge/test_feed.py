@@ -5,6 +5,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -128,12 +129,13 @@ def test_what_comes_at_the_very_end_is_filled_in_too(monkeypatch):
 
     def and_then_hear_more(filler):
         fill_rest(filler)
+        while filler._feed.owed:
+            time.sleep(0.001)
         filler._take_in()
 
     monkeypatch.setattr(Filler, "_fill_rest", and_then_hear_more)
-    for _ in range(5):
-        said, _ = run("", [], range(SPACE))
-        assert said == [Model(range(SPACE)).said()]
+    said, _ = run("", [], range(SPACE))
+    assert said == [Model(range(SPACE)).said()]
 
 
 @needs_userfaultfd
