@@ -74,8 +74,11 @@ class Source:
                 return page
 
 
-def run(script, here, late):
-    """What a task and its children say of their memory, some of which comes late."""
+def run(script, here, late, begin=lambda: None):
+    """What a task and its children say of their memory, some of which comes late.
+
+    ``begin`` returns when the first of it may come.
+    """
     store = mmap.mmap(-1, SPACE * PAGE)
     where = ctypes.addressof(ctypes.c_char.from_buffer(store))
     for n in here:
@@ -90,6 +93,7 @@ def run(script, here, late):
         assert feed.owed == len(late) * PAGE
 
         def send():
+            begin()
             while source.order:
                 page = source.next()
                 n = (page - base) // PAGE
@@ -125,16 +129,17 @@ def test_memory_is_right_whatever_the_task_does_while_it_still_comes(order, firs
 
 @needs_userfaultfd
 def test_what_comes_at_the_very_end_is_filled_in_too(monkeypatch):
-    fill_rest = Filler._fill_rest
+    fill_rest, nothing_left = Filler._fill_rest, threading.Event()
 
     def and_then_hear_more(filler):
         fill_rest(filler)
+        nothing_left.set()
         while filler._feed.owed:
             time.sleep(0.001)
         filler._take_in()
 
     monkeypatch.setattr(Filler, "_fill_rest", and_then_hear_more)
-    said, _ = run("", [], range(SPACE))
+    said, _ = run("", [], range(SPACE), nothing_left.wait)
     assert said == [Model(range(SPACE)).said()]
 
 
