@@ -18,6 +18,8 @@ from .pages import PAGE, private_spans
 
 FOLDER = "claim"
 CACHE = "run/criu.kdat"
+TOLD = "run/criu.kdat.told"
+"""Says that the byte is ours, and not the kernel's own soft-dirty bits."""
 HAS_DIRTY_TRACK = 32
 """Offset of the byte in CRIU 4.1 and 4.2, x86-64 and arm64."""
 INVENTORY = 0x58313116
@@ -47,6 +49,9 @@ def pretend(criu: Asked, root: Path) -> str:
         Why it cannot be done; empty where it was.
     """
     before = criu.features()
+    told = root / TOLD
+    if before["mem_track"] and told.exists():
+        return ""  # by an earlier move, which was given up
     if before["mem_track"]:
         return "this kernel has soft-dirty bits, and CRIU would look at them"
     try:
@@ -56,6 +61,7 @@ def pretend(criu: Asked, root: Path) -> str:
             cache.seek(HAS_DIRTY_TRACK)
             cache.write(b"\1")
             if criu.features() == {**before, "mem_track": True} and was == b"\0":
+                told.touch()
                 return ""
             cache.seek(HAS_DIRTY_TRACK)
             cache.write(was)
