@@ -62,3 +62,8 @@ def test_every_private_mapping_is_claimed(tmp_path):
         assert pages_id == number
         assert [(r.start // PAGE, r.pages) for r in ranges] == [(16, 2), (20, 4), (44, 2)]
         assert (tmp_path / "claim" / f"pages-{number}.img").read_bytes() == b""
+
+
+def test_a_second_move_from_the_same_container_may_claim_again(root):
+    criu = Criu(root / claim.CACHE, claim.HAS_DIRTY_TRACK)
+    assert claim.pretend(criu, root) == claim.pretend(criu, root) == ""
