@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 RUNS, QUICK_RUNS = 10, 3
 PEER_EVERY = 5
 """The slower contenders move once for so many moves of the best."""
-TECHNIQUES = (BEST, "delta", "cold")
+TECHNIQUES = (BEST, "hybrid", "post-copy", "delta", "cold")
 FLOWING = tuple(name for name in TECHNIQUES if name != "cold")
 """Techniques that do something while the service runs."""
 PEERS = (podman_peer, docker_peer, lazy_peer, rsync_peer)

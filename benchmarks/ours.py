@@ -41,6 +41,7 @@ def move(arena: Arena, case: Case, technique: str) -> Measured:
         phases=lengths_s,
         accounted_s=sum(p.end_s - p.start_s for p in within),
         fill_s=fill[1] - fill[0] if fill else NAN,
+        after_bytes=outcome.bytes_after,
     )
 
 

@@ -94,6 +94,7 @@ class Measured:
     frozen_bytes, ahead_bytes : sent while the service stood still, and before.
     restore_s : how long the restore took. phases : where the frozen time went, seconds by name.
     accounted_s : phases within the event window, together. fill_s : until all memory was there.
+    after_bytes : sent to fill it in.
     """
 
     gap_s: float
@@ -107,6 +108,7 @@ class Measured:
     phases: dict[str, float] = field(default_factory=dict)
     accounted_s: float = NAN
     fill_s: float = NAN
+    after_bytes: float = NAN
 
 
 @dataclass
@@ -276,6 +278,7 @@ _MORE: list[tuple[str, str, float, Callable[[Measured], float]]] = [
     ("event window", "ms", 1e3, lambda m: m.event_window_s),
     (FROZEN, "byte", 1, lambda m: m.frozen_bytes),
     ("bytes ahead", "byte", 1, lambda m: m.ahead_bytes),
+    ("bytes after", "byte", 1, lambda m: m.after_bytes),
     ("memory filled in after", "ms", 1e3, lambda m: m.fill_s),
     ("longest gap while memory was sent ahead", "ms", 1e3, lambda m: m.ahead_gap_s),
 ]

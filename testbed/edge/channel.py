@@ -7,6 +7,7 @@ Whoever hears nothing for `PATIENCE_S`, or whose bytes are not taken for that lo
 for broken, whether it is cut, stalled, or the other half hangs.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -137,6 +138,16 @@ class Channel:
             If it does not answer.
         """
         self.send(head, parts)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for an answer.
+
+        Raises
+        ------
+        RemoteFailureError, ChannelClosedError
+            As `ask`.
+        """
         answer, _ = self.receive()
         if "error" in answer:
             raise RemoteFailureError(answer["error"], answer.get("log", ""))
@@ -245,16 +256,16 @@ class Line:
         return (self.process.stderr.read() or b"").decode(errors="replace").strip()[-300:]
 
     def close(self) -> None:
-        """Hang up; the target's half notices and cleans up after itself."""
+        """Hang up, even while somebody still listens; the target's half cleans up after itself."""
         self.channel.close()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe:
-                try:
-                    pipe.close()
-                except OSError:  # what was not sent is not wanted any more
-                    continue
+        if self.process.stdin:
+            with contextlib.suppress(OSError):  # what was not sent is not wanted any more
+                self.process.stdin.close()
         try:
             self.process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()

@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +38,16 @@ FINISHED = 0x52535446
 """What CRIU says when all tasks are restored."""
 _COPY, _ZERO, _WAKE = 0xC028AA03, 0xC020AA04, 0x8010AA02
 _FAULT, _FORK, _REMAP, _REMOVE, _UNMAP = range(0x12, 0x17)
+EVENTS_THAT_MOVE = {_REMAP, _REMOVE, _UNMAP}
 _EVENT = struct.Struct("=B7xQQQ")
 _EAGAIN, _EEXIST, _ENOENT, _ESRCH = 11, 17, 2, 3
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+
+
+def _first(runs: list[Run], address: int) -> int:
+    """Which of the runs, in rising order, is the first that ends behind an address."""
+    return bisect_right(runs, address, key=lambda run: run[1])
 
 
 class Pending:
@@ -67,6 +73,33 @@ class Pending:
         """Put (the rest of) the run that was just taken back."""
         if run[0] < run[1]:
             self.runs.append(run)
+
+    def add(self, run: Run) -> None:
+        """Put a run in that overlaps none."""
+        insort(self.runs, run)
+
+    def swap(self, news: list[Run]) -> list[Run]:
+        """Take out what is to come with some content; return it with the place of the content.
+
+        ``news``, in rising order, says of each content (start, end) where it lies now; until now
+        it was known by its start.
+        """
+        kept: list[Run] = []
+        taken: list[Run] = []
+        for start, end, content in self.runs:
+            at = start
+            for low, high, where in news[_first(news, content) :]:
+                if low >= content + end - start:
+                    break
+                a, b = start + max(low - content, 0), min(end, start + high - content)
+                if at < a:
+                    kept.append((at, a, content + at - start))
+                taken.append((a, b, where + content + a - start - low))
+                at = b
+            if at < end:
+                kept.append((at, end, content + at - start))
+        self.runs = kept
+        return taken
 
     def drop(self, start: int, end: int, moved: int | None = None) -> None:
         """Nothing is to come for ``start..end`` any more, or ``moved`` bytes further up."""
@@ -131,6 +164,8 @@ class Filler:
         self._tally = tally
         self._start = start
         self._descriptor = -1
+        self._bells: list[int] = []
+        """What else is heard while it rests."""
         self._gone = False
         self._asked: list[int] = []
         self._argument = (ctypes.c_uint64 * 5)()
@@ -181,7 +216,7 @@ class Filler:
     def _serve(self, timeout_s: float) -> bool:
         """Answer what the kernel asks and tells; False where there was nothing in time."""
         timeout_s = 0.0 if self._asked else timeout_s
-        heard = bool(select.select([self._descriptor], [], [], timeout_s)[0])
+        heard = bool(select.select([self._descriptor, *self._bells], [], [], timeout_s)[0])
         if heard:
             try:
                 said = os.read(self._descriptor, 64 * _EVENT.size)
@@ -199,14 +234,23 @@ class Filler:
             self._asked.append(second & ~(PAGE - 1))
         elif kind == _FORK:
             self._tally.forks += 1
-            child = Filler(list(self.pending.runs), [], self._tally, self._start)
-            self._start(child, first & 0xFFFFFFFF)
-        elif kind == _REMAP:
-            self.pending.drop(first, first + third, second - first)
-        elif kind in {_REMOVE, _UNMAP}:
+            self._start(self._forked(), first & 0xFFFFFFFF)
+        elif kind in EVENTS_THAT_MOVE:
+            self._follow(self.pending, kind, first, second, third)
+
+    @staticmethod
+    def _follow(pending: Pending, kind: int, first: int, second: int, third: int) -> None:
+        """Let what is to come follow the task's mappings."""
+        if kind == _REMAP:
+            pending.drop(first, first + third, second - first)
+        else:
             # Where it stays mapped it stays registered, too: two halves of a mapping could not be
             # moved by one call any more, and the service would notice.
-            self.pending.drop(first, second)
+            pending.drop(first, second)
+
+    def _forked(self) -> "Filler":
+        """Whoever fills a task that this one has forked."""
+        return Filler(list(self.pending.runs), [], self._tally, self._start)
 
     def _answer(self, page: int) -> bool:
         """Give a page that was asked for; False where the kernel has news to be heard first."""
@@ -277,12 +321,18 @@ class Fill:
 
     def begin(self, runs: Mapping[int, list[Run]], hot: Mapping[int, list[Span]]) -> None:
         """Wait for CRIU in the background; the tasks are known by their pids inside."""
-        for task, there in runs.items():
-            self._fillers[task] = Filler(there, hot.get(task, []), self.tally, self._start)
+        self.begin_with({
+            task: Filler(there, hot.get(task, []), self.tally, self.start)
+            for task, there in runs.items()
+        })  # fmt: skip
+
+    def begin_with(self, fillers: Mapping[int, Filler]) -> None:
+        """Wait for CRIU in the background; each task has a filler already."""
+        self._fillers.update(fillers)
         threading.Thread(target=self._take, daemon=True).start()
 
-    def end(self, timeout_s: float) -> Tally:
-        """Wait until every page is in; return what happened.
+    def end(self, timeout_s: float | None) -> Tally:
+        """Wait until every page is in, as long as it takes for None; return what happened.
 
         Raises
         ------
@@ -290,7 +340,7 @@ class Fill:
             If it takes longer.
         """
         if not self._over.wait(timeout_s):
-            raise TimeoutError(f"memory is not all there after {timeout_s:.0f} s")
+            raise TimeoutError(f"memory is not all there after {timeout_s} s")
         return self.tally
 
     def close(self) -> None:
@@ -302,7 +352,7 @@ class Fill:
             with self._listener.accept()[0] as connection:
                 while (pid := _number(connection)) != FINISHED:
                     if pid > 0:  # a zombie has no memory
-                        self._start(self._fillers.pop(pid), _descriptor(connection))
+                        self.start(self._fillers.pop(pid), _descriptor(connection))
         except (OSError, KeyError, EOFError, ValueError) as error:
             self.tally.problems.append(f"CRIU ended its restore early: {error!r}")
         self.tally.restored_s = time.time()
@@ -312,7 +362,8 @@ class Fill:
         self.tally.filled_s = time.time()
         self._over.set()
 
-    def _start(self, filler: Filler, descriptor: int) -> None:
+    def start(self, filler: Filler, descriptor: int) -> None:
+        """Let a filler begin, in a thread of its own."""
         words = (descriptor, self._restored)
         thread = threading.Thread(target=filler.run, args=words, daemon=True)
         self._threads.append(thread)

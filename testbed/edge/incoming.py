@@ -6,14 +6,14 @@ here serves as CRIU's parent image and is restored at once (`compose`).
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import images
 from .fill import Run
-from .pages import CHUNK, PAGE, Copy, Span
+from .pages import CHUNK, PAGE, Copy, Span, divide
 
 MAP_PRIVATE, MAP_ANONYMOUS, MAP_LOCKED, MAP_HUGETLB = 0x02, 0x20, 0x2000, 0x40000
 AREA_REGULAR, AREA_VSYSCALL, AREA_VDSO, AREA_VVAR = 1 << 0, 1 << 2, 1 << 3, 1 << 12
@@ -101,8 +101,12 @@ class Memory:
                     out.write(self.copy.view[offset : offset + end - start])
         images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
 
-    def lay_out(self, pagemap: bytes, mm: bytes, folder: Path) -> list[Run]:
-        """Write an image without the pages that can come later; return those.
+    def lay_out(
+        self, pagemap: bytes, mm: bytes, folder: Path, stale: list[Span] | None = None
+    ) -> tuple[list[Run], list[Span]]:
+        """Write an image without the pages that can be filled in later.
+
+        Returns those of them that are here, and those that will come.
 
         Parameters
         ----------
@@ -110,41 +114,68 @@ class Memory:
             The frozen task's page map and its mappings, as CRIU wrote them.
         folder : Path
             The image that CRIU restores.
+        stale : list of Span, optional
+            What will come though it is here, in an older version. None: nothing will come.
 
         Raises
         ------
         KeyError
-            If a page the frozen task has was never sent.
+            If a page the frozen task has was never sent, and will not come.
         """
         pages_id, wanted = images.read_pagemap(pagemap)
         areas = Areas.read(mm)
         ranges: list[images.Range] = []
         runs: list[Run] = []
+        absent: list[Span] = []
         with (folder / f"pages-{pages_id}.img").open("wb") as out:
-            for begin, stop, place in self._pieces(wanted, ranges):
+            for begin, stop, place in self._places(wanted, ranges):
                 for start, end, later in areas.cut(begin, stop):
-                    offset = place + start - begin
+                    if place is None and (stale is None or not later):
+                        raise KeyError(f"page {start:#x} of task {self._task} was never sent")
                     flags = images.LAZY if later else images.PRESENT
                     ranges.append(images.Range(start, (end - start) // PAGE, flags))
-                    if later:
-                        runs.append((start, end, self.copy.address + offset))
-                    else:
-                        out.write(self.copy.view[offset : offset + end - start])
+                    if place is None:
+                        absent.append((start, end))
+                        continue
+                    here = place - begin
+                    if not later:
+                        out.write(self.copy.view[here + start : here + end])
+                        continue
+                    for a, b, comes in divide(start, end, stale or []):
+                        if comes:
+                            absent.append((a, b))
+                        else:
+                            runs.append((a, b, self.copy.address + here + a))
         images.write_pagemap(folder / f"pagemap-{self._task}.img", pages_id, ranges)
-        return runs
+        return runs, absent
+
+    def runs(self, spans: Iterable[Span]) -> list[Run]:
+        """Where the content of pages lies that have come."""
+        return [
+            (start, end, self.copy.address + offset)
+            for span in spans
+            for start, end, offset in self.copy.known(*span)
+            if offset is not None
+        ]
 
     def _pieces(
         self, wanted: list[images.Range], ranges: list[images.Range]
     ) -> Iterator[tuple[int, int, int]]:
         """Start, end and place of every page; ranges without pages go straight to ``ranges``."""
+        for start, end, offset in self._places(wanted, ranges):
+            if offset is None:
+                raise KeyError(f"page {start:#x} of task {self._task} was never sent")
+            yield start, end, offset
+
+    def _places(
+        self, wanted: list[images.Range], ranges: list[images.Range]
+    ) -> Iterator[tuple[int, int, int | None]]:
+        """As `_pieces`; the place is None where nothing has come yet."""
         for r in wanted:
-            if not r.flags & (images.PRESENT | images.PARENT):
+            if r.flags & (images.PRESENT | images.PARENT):
+                yield from self.copy.known(r.start, r.start + r.pages * PAGE)
+            else:
                 ranges.append(r)
-                continue
-            for start, end, offset in self.copy.known(r.start, r.start + r.pages * PAGE):
-                if offset is None:
-                    raise KeyError(f"page {start:#x} of task {self._task} was never sent")
-                yield start, end, offset
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ class Outbox:
     Parameters
     ----------
     channel : Channel
-        Leads to the target. While something waits here, nobody else may write into it: `flush`.
+        Leads to the target. What goes there directly overtakes what waits here: `flush` before.
     codecs : sequence of str
         What the target can expand.
     """
 
     def __init__(self, channel: Channel, codecs: Sequence[str] = ()) -> None:
-        self._channel = channel
+        self.channel = channel
         self._squeezer = Squeezer(codecs)
         self._waiting = queue.Queue[tuple[dict[str, Any], list[Buffer]] | None](WAITING_FRAMES)
         self._at_once = False
@@ -37,7 +37,7 @@ class Outbox:
     @property
     def sent_bytes(self) -> int:
         """How much went into the channel until now."""
-        return self._channel.sent_bytes
+        return self.channel.sent_bytes
 
     def send(self, head: dict[str, Any], parts: Sequence[Buffer] = ()) -> None:
         """Send a head and its bytes; these may change afterwards.
@@ -49,7 +49,7 @@ class Outbox:
         """
         frame = self.packed(head, parts)
         if self._at_once:
-            self._channel.send(*frame)
+            self.channel.send(*frame)
         else:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, daemon=True)
@@ -63,7 +63,7 @@ class Outbox:
         """Head and bytes as they are to be sent, for whoever waits for an answer to them."""
         if not parts:
             return head, []
-        rate = self._channel.pace.bytes_per_s
+        rate = self.channel.pace.bytes_per_s
         more, packed = self._squeezer.squeeze(parts, rate, side_by_side=not self._at_once)
         return {**head, **more}, packed
 
@@ -76,7 +76,7 @@ class Outbox:
             If nobody is there any more.
         """
         self._waiting.join()
-        self._channel.pace.pause()
+        self.channel.pace.pause()
         self._check()
 
     def hurry(self) -> None:
@@ -87,7 +87,7 @@ class Outbox:
     def account(self) -> str:
         """What was packed how since the last call, in a few words."""
         said = self._squeezer.account()
-        return f"{said}; link {self._channel.pace.bytes_per_s / 1e6:.1f} MB/s" if said else ""
+        return f"{said}; link {self.channel.pace.bytes_per_s / 1e6:.1f} MB/s" if said else ""
 
     def close(self) -> None:
         """Send nothing more, nor what waits."""
@@ -106,7 +106,7 @@ class Outbox:
             frame = self._waiting.get()
             try:
                 if frame and not self._failure:
-                    self._channel.send(*frame)
+                    self.channel.send(*frame)
             except ChannelClosedError as error:
                 self._failure = error
             finally:

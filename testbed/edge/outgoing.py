@@ -60,9 +60,24 @@ class Outgoing:
     def hurry(self) -> None:
         """Have whatever helps to look served first: the service is about to stand still."""
 
+    def get_ready(self) -> None:
+        """Do what is to be done directly before the freeze."""
+
     def hot(self) -> dict[int, list[Span]]:
         """What each task wrote last, and so will soon need again."""
         return {}
+
+    def stale(self) -> dict[int, list[Span]] | None:
+        """What comes later though the target knows it; None where nothing comes later."""
+        return None
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what the target answers."""
+        return self.outbox.channel.answer()
+
+    def send_rest(self) -> int:
+        """Send what was left for later; return how many bytes that were."""
+        return 0
 
     def notes(self) -> list[str]:
         """What had to be done otherwise than planned, and why."""
@@ -81,7 +96,8 @@ class Outgoing:
 
     def gather(self) -> tuple[dict[str, Any], list[bytes]]:
         """CRIU's small images, and what describes them."""
-        listing: dict[str, Any] = {"images": [], "tasks": {}, "hot": self.hot()}
+        listing: dict[str, Any] = {"images": [], "tasks": {}}
+        listing |= {"hot": self.hot(), "stale": self.stale()}
         payload = []
         paged = set()
         for task, path, pages_id, _ in self.pagemaps():

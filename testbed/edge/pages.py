@@ -289,3 +289,24 @@ def joined(spans: Iterable[Span]) -> list[Span]:
         else:
             result.append((start, end))
     return result
+
+
+def divide(start: int, end: int, spans: list[Span]) -> Iterator[tuple[int, int, bool]]:
+    """Cut ``start..end`` at the borders of spans; say of each piece whether it lies in one.
+
+    Parameters
+    ----------
+    start, end : int
+        The range.
+    spans : list of Span
+        In rising order, none touching another (`joined`).
+    """
+    number = bisect_right(spans, start, key=lambda span: span[1])
+    while start < end:
+        low, high = spans[number] if number < len(spans) else (end, end)
+        if start < low:
+            yield start, min(low, end), False
+        elif start < high:
+            yield start, min(high, end), True
+            number += 1
+        start = min(end, low if start < low else high)

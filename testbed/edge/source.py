@@ -104,6 +104,8 @@ class Move:
             If the tracker that was asked for cannot watch this service.
         NotMovableError
             If no technique can carry it.
+        CannotWaitError
+            If memory cannot come later here, and that was asked for.
         """
         spec = self.holder.spec
         self._sysv = self._require_movable()
@@ -189,6 +191,7 @@ class Move:
         self._stop.set()
         with self._lock:
             try:
+                self._outgoing().get_ready()
                 self._hurry()
                 self._catch_up()
                 self._freeze()
@@ -244,13 +247,16 @@ class Move:
 
     def _have_kept(self) -> None:
         """Wait until all memory is at the target, then have it keep the service for good."""
+        rest_bytes = self._outgoing().send_rest()
         urgency.put_back()
-        answer = self._channel().ask({"message": "whole"})
+        self._channel().send({"message": "whole"})
+        answer = self._outgoing().answer()
         for start_s, end_s, detail in answer["fills"]:
             where = {"where": "target", "frozen": False, "detail": detail}
-            self._timeline.note("fill", start_s, end_s, 0, **where)
+            self._timeline.note("fill", start_s, end_s, rest_bytes, **where)
         self._progress.to(State.UNDECIDED)
-        self._channel().ask({"message": "confirm"})
+        self._channel().send({"message": "confirm"})
+        self._outgoing().answer()
 
     def _leave(self) -> dict[str, Any]:
         record = self._record("moved", "")
@@ -306,8 +312,9 @@ class Move:
         frame = self._outgoing().outbox.packed(head, payload)
         detail = self._outgoing().account()
         self._progress.to(State.SENT)
-        answer: dict[str, Any] = self._channel().ask(*frame)
+        self._channel().send(*frame)
         size = self._channel().sent_bytes - before
+        answer = self._outgoing().answer()
         self._progress.to(State.ANSWERED)
         steps = [
             ("images", sent_s, answer["received_s"], size),

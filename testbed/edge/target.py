@@ -19,23 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from . import codec, container, files, layers, urgency
-from .channel import Channel, ChannelClosedError, DamagedError
+from .arriving import Arriving
+from .channel import Channel, ChannelClosedError
 from .container import Holder
+from .conversation import Conversation, Handler
 from .criu import INSIDE, Criu
-from .fill import Fill, Run
 from .guard import Guard, held
 from .hold import Hold
-from .incoming import Memory
 from .spec import Spec
-from .squeeze import expand
 from .states import SOON_S
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
 LONGEST_FILL_S = 60.0
+TURN_S = 0.05
 LAYERS_LOCK, LONGEST_LAYERS_S = ".layers", 600.0
 """No service has such a name. Whoever brings layers over a slow link rightly takes long."""
-WITHOUT_ANSWER = {"layer", "pages", "forked", "files", "hurry"}
 
 
 class Target:
@@ -46,10 +45,12 @@ class Target:
         self._holder: Holder | None = None
         self._hold: Hold | None = None
         self._criu: Criu | None = None
-        self._fill: Fill | None = None
+        self._memory: Arriving | None = None
         self._guard: Guard | None = None
-        self._filling = False
-        self._memory: dict[int, Memory] = {}
+        self._beside: threading.Thread | None = None
+        self._placed = threading.Event()
+        self._line_ended = threading.Event()
+        self._given_up = False
         self._stack = contextlib.ExitStack()
         self._fetching = contextlib.ExitStack()
         self._begun = ""
@@ -77,13 +78,10 @@ class Target:
         self._begun = spec.name
         self._guard = Guard(spec.name, spec.cgroup, lock)
         self._holder = container.create(spec)  # in place of what an interrupted move left here
-        for folder in ("base", "img"):
-            (spec.scratch / folder).mkdir()
+        self._memory = Arriving(spec.scratch, partial(kill_all, spec.cgroup), self._want)
         self._criu = Criu(self._holder.init, cgroup=spec.cgroup, first_pid=CRIU_FIRST_PID)
         self._hold = Hold(spec.address, f"hold-{spec.number}")
         self._hold.begin()
-        self._fill = Fill(spec.scratch / "img" / "lazy-pages.socket")
-        self._fill.tally.spoil = partial(kill_all, spec.cgroup)
         if self._criu.features()["lazy_pages"]:
             importlib.import_module("pycriu.images.mm_pb2")  # now, not while the service is frozen
             why_not = ""
@@ -93,17 +91,11 @@ class Target:
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
-        self._of(head["task"]).take_all(head["spans"], head["blank"], memoryview(data))
+        self._arriving().take(head, data)
 
     def forked(self, head: dict[str, Any], _: bytes) -> None:
         """Let a task that was not known yet begin with the memory of the one it was forked from."""
-        self._of(head["task"]).take_over(self._of(head["parent"]))
-
-    def _of(self, task: int) -> Memory:
-        if task not in self._memory:
-            base = self._ready().spec.scratch / "base"
-            self._memory[task] = Memory(base, task, len(self._memory) + 1)
-        return self._memory[task]
+        self._arriving().fork(head)
 
     def files(self, head: dict[str, Any], data: bytes) -> None:
         """Bring the container's files up to date."""
@@ -113,8 +105,7 @@ class Target:
     def sync(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Answer when everything before has been taken in."""
         if head.get("seal"):
-            for memory in self._memory.values():
-                memory.seal()
+            self._arriving().seal()
         return {}
 
     def hurry(self, _: dict[str, Any], __: bytes) -> None:
@@ -134,26 +125,26 @@ class Target:
             raise
 
     def _restore(self, head: dict[str, Any], data: bytes) -> dict[str, Any]:
-        holder, spec = self._ready(), self._ready().spec
+        holder, spec, memory = self._ready(), self._ready().spec, self._arriving()
         if self._criu is None or self._hold is None:
             raise RuntimeError("asked to restore before anything was prepared")
         received_s = time.time()
-        folder = spec.scratch / "img"
-        self._place(head, data, folder)
+        memory.place(head, data)
+        self._placed.set()
         composed_s = time.time()
-        self._criu.restore(f"{INSIDE}/scratch/img", lazy=self._filling)
-        if self._fill and self._fill.tally.problems:
-            raise RuntimeError(self._fill.tally.problems[0])
+        self._criu.restore(f"{INSIDE}/scratch/img", lazy=memory.is_filling)
+        if memory.problems:
+            raise RuntimeError(memory.problems[0])
         restored_s = time.time()
-        if restored_s - received_s > SOON_S and not self._channel.is_there():
+        if not self._source_is_there(restored_s - received_s):
             raise ChannelClosedError("the source went away while its service was being restored")
         waited = self._hold.release(spec.device)
         self.answered = True
         released_s = time.time()
         holder.service, holder.waiting = head["service"], True
         holder.save()
-        if self._filling:
-            threading.Thread(target=self._await_fill, daemon=True).start()
+        if memory.is_filling:
+            threading.Thread(target=self._await_fill, args=[memory], daemon=True).start()
         else:
             self._is_whole()
         return {
@@ -164,28 +155,30 @@ class Target:
             "held_packets": waited,
         }
 
-    def _place(self, head: dict[str, Any], data: bytes, folder: Path) -> None:
-        """Write the images that CRIU restores from."""
-        view, at, small = memoryview(data), 0, dict[str, bytes]()
-        for name, size in head["images"]:
-            small[name] = bytes(view[at : at + size])
-            at += size
-        runs: dict[int, list[Run]] = {}
-        for name, task in head["tasks"].items():
-            pagemap = small.pop(name)
-            if head["fill"]:
-                mm = small[f"mm-{task}.img"]
-                runs[task] = self._memory[task].lay_out(pagemap, mm, folder)
-            else:
-                self._memory[task].seal()
-                self._memory[task].compose(pagemap, folder)
-        for name, content in small.items():
-            (folder / name).write_bytes(content)
-        if not head["fill"]:
-            (folder / "parent").symlink_to("../base")
-        elif self._fill:
-            self._fill.begin(runs, {int(task): spans for task, spans in head["hot"].items()})
-            self._filling = True
+    def _source_is_there(self, took_s: float) -> bool:
+        """Whether the source lives after a restore that took so long."""
+        if self._beside:  # it is listened to meanwhile
+            return not self._line_ended.is_set()
+        return took_s <= SOON_S or self._channel.is_there()
+
+    def came(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
+        """Pages that were to come later are here."""
+        self._arriving().came(head)
+        return {"message": "taken"}
+
+    def beside(self, action: Callable[[], None]) -> None:
+        """Restore while further messages are answered, once it is known what is to come."""
+
+        def act() -> None:
+            try:
+                with contextlib.suppress(ChannelClosedError):
+                    action()
+            finally:
+                self._placed.set()
+
+        self._beside = threading.Thread(target=act)
+        self._beside.start()
+        self._placed.wait()
 
     def whole(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Answer when everything is here; do what could wait until the service answered."""
@@ -225,15 +218,16 @@ class Target:
         return {"here": True}
 
     def _is_whole(self) -> None:
+        if self._given_up:
+            return
         self._memory_is_whole = True
         if self._guard:
             self._guard.say("whole")
 
-    def _await_fill(self) -> None:
+    def _await_fill(self, memory: Arriving) -> None:
         """Have the guard know at once that the service is whole, asked or not."""
-        with contextlib.suppress(TimeoutError):
-            if self._fill and not self._fill.end(LONGEST_FILL_S).problems:
-                self._is_whole()
+        if not memory.filled(None).problems and not memory.owed:
+            self._is_whole()
 
     def _tidy(self) -> None:
         self._let_go()
@@ -248,13 +242,12 @@ class Target:
         RuntimeError
             If some of it will never be there: the service is ended rather than left wrong.
         """
-        if not self._filling or self._fill is None:
+        if self._memory is None or not self._memory.is_filling:
             return []
-        tally = self._fill.end(LONGEST_FILL_S)
+        tally = self._memory.filled(LONGEST_FILL_S)
         if tally.problems:
             self._ready().kill()
             raise RuntimeError(f"the service was ended: {'; '.join(tally.problems)}")
-        self._filling = False
         self._is_whole()
         detail = f"{tally.pages} pages, {tally.faults} of them asked for"
         return [(tally.restored_s, tally.filled_s, detail)]
@@ -262,7 +255,12 @@ class Target:
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
         urgency.put_back()
+        self._line_ended.set()
         self._fetching.close()
+        if self._memory and self._memory.owed:
+            self._give_up()
+        elif self._beside:
+            self._beside.join()
         if self._holder and not self._confirmed:
             if self.answered:
                 self._holder.freeze()
@@ -270,24 +268,50 @@ class Target:
                     self._filled()
             self._tidy()
         self._let_go()
-        if self._begun and not self._memory_is_whole:
+        if self._begun and (self._given_up or not self._memory_is_whole):
             container.destroy(self._begun)
         if self._guard:
             self._guard.dismiss()
         self._stack.close()
+
+    def fail(self) -> None:
+        """What is restored beside this is ended, before the source hears of a failure and goes on.
+
+        A restore that fails by itself has done so already.
+        """
+        ours = self._beside is threading.current_thread()
+        if self._beside and not ours and not self._confirmed:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End a service whose memory can never be whole here: only the source has it."""
+        holder, self._given_up = self._ready(), True
+        while self._beside and self._beside.is_alive():
+            holder.kill()  # else a restore may wait for memory for ever
+            self._beside.join(TURN_S)
+        holder.kill()
+        self.answered = False
+
+    def _want(self, task: int, page: int) -> None:
+        self._channel.send({"message": "want", "task": task, "page": page})
 
     def _ready(self) -> Holder:
         if self._holder is None:
             raise RuntimeError("nothing was prepared here yet")
         return self._holder
 
+    def _arriving(self) -> Arriving:
+        if self._memory is None:
+            raise RuntimeError("nothing was prepared here yet")
+        return self._memory
+
     def _let_go(self) -> None:
         if self._hold:
             self._hold.close()
             self._hold = None
-        if self._fill:
-            self._fill.close()
-            self._fill = None
+        if self._memory:
+            self._memory.close()
+            self._memory = None
         if self._criu:
             self._criu.close()
             self._criu = None
@@ -305,9 +329,6 @@ def _lives(name: str) -> bool:
     return holder is not None and not holder.waiting
 
 
-Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]
-
-
 def serve(channel: Channel) -> None:
     """Answer the source's messages until it hangs up."""
     target = Target(channel)
@@ -321,28 +342,13 @@ def serve(channel: Channel) -> None:
         "sync": target.sync,
         "hurry": target.hurry,
         "restore": target.restore,
+        "came": target.came,
         "whole": target.whole,
         "confirm": target.confirm,
         "resume": target.resume,
     }
-    failed = ""
     try:
-        while True:
-            try:
-                head, data = channel.receive()
-            except DamagedError as error:
-                head, data, failed = error.head, b"", failed or str(error)
-            answers = head["message"] not in WITHOUT_ANSWER
-            try:
-                handler = handlers[head["message"]]
-                answer = {"error": failed} if failed else handler(head, expand(head, data))
-            except ChannelClosedError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the source must hear of it
-                failed = f"{type(error).__name__}: {error}"
-                answer = {"error": failed, "log": getattr(error, "log", "")}
-            if answers:
-                channel.send(answer or {})
+        Conversation(channel, handlers, fail=target.fail, beside=target.beside).go_on()
     except ChannelClosedError:
         pass
     finally:

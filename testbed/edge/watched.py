@@ -200,7 +200,7 @@ class Watched(Outgoing):
                     task.tracker.close()
                     task.tracker, task.reason = None, str(error)
             if task.tracker is None and everything:
-                found.append((task, list(_all_pages(task.outside))))
+                found.append((task, list(all_pages(task.outside))))
         return found
 
     def _claim(self) -> None:
@@ -217,11 +217,11 @@ class Watched(Outgoing):
         batch: list[Span] = []
         parts: list[Buffer] = []
         size = 0
-        with _memory(task.outside) as memory:
+        with opened_memory(task.outside) as memory:
             for start, end in joined([*self._unread.get(task.inside, ()), *spans]):
                 at = start
                 while at < end:
-                    data = _read(memory, at, min(CHUNK, end - at))
+                    data = read_pages(memory, at, min(CHUNK, end - at))
                     if not data:
                         unread.append((at, at + PAGE))
                         at += PAGE
@@ -267,14 +267,14 @@ def _maps(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
 
 
-def _all_pages(pid: int) -> Iterator[Span]:
+def all_pages(pid: int) -> Iterator[Span]:
     """Every page of its own that a task has, readable to itself or not; none if it has ended."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         yield from own_pages(pid, _maps(pid))
 
 
 @contextlib.contextmanager
-def _memory(pid: int) -> Iterator[int | None]:
+def opened_memory(pid: int) -> Iterator[int | None]:
     """A task's memory; None if it has ended."""
     try:
         descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
@@ -287,7 +287,7 @@ def _memory(pid: int) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _read(memory: int | None, start: int, size: int) -> bytes:
+def read_pages(memory: int | None, start: int, size: int) -> bytes:
     """Whole pages from ``start`` on, as many as can be read."""
     try:
         data = os.pread(memory, size, start) if memory is not None else b""

@@ -6,6 +6,7 @@ from pathlib import Path
 from . import claim, preflight
 from .container import Holder
 from .criu import Criu
+from .later import begin_later
 from .outbox import Outbox
 from .outgoing import ByContent, Outgoing
 from .timeline import Timeline
@@ -31,6 +32,8 @@ class Ways:
     tracker: str = "auto"
     claim: bool = True
     fill: bool = True
+    later: bool = False
+    ahead: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""
@@ -66,10 +69,16 @@ def choose(ways: Ways, criu: Criu, no_fill: str, parts: Parts) -> Chosen:
     ------
     NotTrackedError
         If the tracker that was asked for cannot watch this service.
+    CannotWaitError
+        If memory cannot come later here, and that was asked for.
     """
+    holder = parts[0]
+    at_once = no_fill if ways.fill else NOT_WANTED
+    if ways.later:
+        cannot = (_no_claim(ways, criu, holder), at_once)
+        return Chosen(begin_later(*parts, ahead=ways.ahead, cannot=cannot), fill=True)
     if ways.tracker == "content":
         return Chosen(ByContent(*parts))
-    holder = parts[0]
     try:
         preflight.require(holder.processes())
         no_claim = _no_claim(ways, criu, holder)
@@ -81,7 +90,6 @@ def choose(ways: Ways, criu: Criu, no_fill: str, parts: Parts) -> Chosen:
             raise NotTrackedError(f"{error}; {nearest}") from error
         return Chosen(ByContent(*parts), notes=(f"all content is compared: {error}",))
     notes = [f"CRIU writes pages that nobody needs: {no_claim}"] if no_claim else []
-    at_once = no_fill if ways.fill else NOT_WANTED
     if at_once:
         notes.append(f"memory is restored before the service goes on: {at_once}")
     return Chosen(watched, not at_once, tuple(notes))

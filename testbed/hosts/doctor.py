@@ -29,6 +29,7 @@ from testbed.hosts.judgements import (
     judge_system,
     judge_tracking,
     judge_wan,
+    techniques,
     wan_backend,
 )
 from testbed.hosts.wan import Backend
@@ -79,7 +80,7 @@ def examine(facts: Facts, role: Role = "machine", ranges: Sequence[str] = RANGES
         findings=tuple(findings),
         wan_backend=wan_backend(facts),
         dirty_tracker=dirty_tracker(facts),
-        techniques=("cold", "delta", "pre-copy") if usable else (),
+        techniques=techniques(facts) if usable else (),
         ways=engine_ways(facts) if role == "edge" else {},
     )
 

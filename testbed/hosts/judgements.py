@@ -46,6 +46,18 @@ def dirty_tracker(facts: Facts) -> str:
     return "soft-dirty" if works(facts, "soft_dirty") else "content"
 
 
+def techniques(facts: Facts) -> tuple[str, ...]:
+    """The ways to move a service; memory can follow it only where the kernel tells of writes.
+
+    A kernel with soft-dirty bits would have CRIU look at them, and dump memory all the same.
+    """
+    everywhere = ("cold", "delta", "pre-copy")
+    follows = works(facts, "userfaultfd") and dirty_tracker(facts) == "wp-async"
+    if follows and not works(facts, "soft_dirty"):
+        return (*everywhere, "post-copy", "hybrid")
+    return everywhere
+
+
 def _detail(facts: Facts, name: str) -> str:
     return str(facts.get("features", {}).get(name, {}).get("detail") or "not tried")
 

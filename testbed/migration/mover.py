@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FINISH_TIMEOUT_S = 900.0
 """The edges end a move by themselves; this is for a source that neither answers nor hangs up."""
+LATER_TIMEOUT_S = 3600.0
+"""The same where memory follows its service, perhaps over a slow link."""
 AHEAD_TIMEOUT_S = 600.0
 PREFLIGHT_TIMEOUT_S = 60.0
 REACH_TIMEOUT_S = 5.0
@@ -59,6 +61,7 @@ class Outcome:
     rounds: int
     bytes_ahead: int
     bytes_frozen: int
+    bytes_after: int = 0
     tracker: str = ""
     notes: tuple[str, ...] = ()
     phases: tuple[PhaseRecord, ...] = ()
@@ -159,7 +162,13 @@ class Mover:
             address=self._lab.plan.hosts[target].data_address,
             command=agent_command("target"),
             route=device(target),
-            ways={"tracker": technique.tracker, "claim": technique.claim, "fill": technique.fill},
+            ways={
+                "tracker": technique.tracker,
+                "claim": technique.claim,
+                "fill": technique.fill,
+                "later": technique.later,
+                "ahead": technique.sends_ahead,
+            },
         )
         movement.prepared_s = time.time()
         return movement
@@ -199,7 +208,9 @@ class Mover:
             running: Future[dict[str, Any]] = self.source_of(movement).start(
                 "move_finish", move=movement.migration
             )
-            record = running.result(FINISH_TIMEOUT_S)
+            record = running.result(
+                LATER_TIMEOUT_S if movement.technique.later else FINISH_TIMEOUT_S
+            )
         except (HostUnreachableError, TimeoutError) as error:
             where = self._whereabouts(movement)
             what = f"it runs at {where}"
@@ -308,8 +319,9 @@ def _outcome(movement: Movement, record: dict[str, Any], offsets_s: Mapping[str,
         freeze_s=criu.get("frozen_s", NAN),
         event_window_s=restored_s - frozen_s,
         rounds=record["rounds"],
-        bytes_ahead=sum(p.bytes for p in phases if not p.frozen),
+        bytes_ahead=sum(p.bytes for p in phases if not p.frozen and p.phase != "fill"),
         bytes_frozen=sum(p.bytes for p in phases if p.frozen),
+        bytes_after=sum(p.bytes for p in phases if p.phase == "fill"),
         tracker=record.get("tracker", ""),
         notes=tuple(record.get("notes", ())),
         phases=phases,

@@ -16,6 +16,8 @@ class Technique:
     tracker : how the pages are found that were written meanwhile. ``write-protect``: the kernel
         tells (`testbed.edge.tracker`); ``content``: everything is compared; ``auto``: the first
         where it works, else the second, and the record says why.
+    later : whether memory is sent after the service, which lives at the target meanwhile. Refused
+        before the freeze where a host cannot do it.
     claim, fill : whether CRIU may leave pages out of its dump (`testbed.edge.claim`), and whether
         memory may come after the service (`testbed.edge.fill`). Both are left out by themselves
         where a host cannot do them.
@@ -27,6 +29,7 @@ class Technique:
     tracker: Tracker = "content"
     claim: bool = True
     fill: bool = True
+    later: bool = False
 
 
 COLD = Technique(
@@ -47,7 +50,23 @@ PRE_COPY = Technique(
     "memory, restore, fill memory in at the target",
     tracker="auto",
 )
-TECHNIQUES = {technique.name: technique for technique in (COLD, DELTA, PRE_COPY)}
+POST_COPY = Technique(
+    "post-copy",
+    sends_ahead=False,
+    explanation="freeze, dump all but memory, restore; memory follows, what the service touches "
+    "first",
+    tracker="write-protect",
+    later=True,
+)
+HYBRID = Technique(
+    "hybrid",
+    sends_ahead=True,
+    explanation="send ahead while running; freeze, dump all but memory, restore; the pages written "
+    "since follow",
+    tracker="write-protect",
+    later=True,
+)
+TECHNIQUES = {t.name: t for t in (COLD, DELTA, PRE_COPY, POST_COPY, HYBRID)}
 
 
 def find_technique(name: str, tracker: Tracker | None = None) -> Technique:
@@ -65,8 +84,9 @@ def find_technique(name: str, tracker: Tracker | None = None) -> Technique:
     if tracker is None or tracker == technique.tracker:
         return technique
     if technique is not PRE_COPY:
+        always = "has the kernel tell" if technique.later else "compares content"
         raise MigrationError(
-            f"{name} always compares content; the nearest that takes the tracker {tracker!r} is "
+            f"{name} always {always}; the nearest that takes the tracker {tracker!r} is "
             f"{PRE_COPY.name}"
         )
     return replace(technique, tracker=tracker)

@@ -63,14 +63,22 @@ class Hard:
 
 @pytest.mark.parametrize(
     ("technique", "pause_s", "moves"),
-    [("delta", 0.002, 2), ("pre-copy", 0.002, 4), ("pre-copy", 0.0, 2)],
+    [
+        ("delta", 0.002, 2),
+        ("pre-copy", 0.002, 4),
+        ("pre-copy", 0.0, 2),
+        ("post-copy", 0.002, 4),
+        ("post-copy", 0.0, 2),
+        ("hybrid", 0.002, 4),
+        ("hybrid", 0.0, 2),
+    ],
 )
 def test_no_page_is_lost_whatever_a_tree_of_tasks_does_meanwhile(hosts, technique, pause_s, moves):
     hard = Hard(hosts, pause_s)
     hard.check()
     for _ in range(moves):
         outcome = hard.move(technique)
-        assert outcome.tracker == {"delta": "content", "pre-copy": "write-protect"}[technique]
+        assert outcome.tracker == ("content" if technique == "delta" else "write-protect")
         hard.check()
         time.sleep(0.3)
         hard.check()

@@ -178,7 +178,13 @@ def test_opening_tells_the_source_where_to_go(lab, mover):
         "address": "10.78.0.12",
         "command": agent_command("target"),
         "route": "wan-edge-2",
-        "ways": {"tracker": "content", "claim": True, "fill": True},
+        "ways": {
+            "tracker": "content",
+            "claim": True,
+            "fill": True,
+            "later": False,
+            "ahead": True,
+        },
     }
     assert lab["edge-2"].asked == []
     assert movement.requested_s <= movement.prepared_s
