@@ -13,8 +13,9 @@ from . import container
 from .container import Holder
 from .spec import runtime_config
 
-NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "user")
-"""Not that of time: CRIU gives each restored service one, so that its clocks go on as they were."""
+NAMESPACES = ("mnt", "pid", "net", "uts", "user")
+"""Not that of time: CRIU gives each restored service one, so that its clocks go on as they were.
+Nor that of IPC: it goes along with the System V objects in it (`edge.sysv`)."""
 _ELF, _CLASS = b"\x7fELF", 4
 _BITS = {1: 32, 2: 64}
 
@@ -26,7 +27,9 @@ def of_service(name: str) -> dict[str, Any]:
     ``namespaces`` are those that are not its container's.
     """
     holder = Holder.load(name)
-    known = {"/", *(mount["destination"] for mount in runtime_config(holder.spec)["mounts"])}
+    config = runtime_config(holder.spec)
+    known = {"/", *config["linux"]["readonlyPaths"]}
+    known |= {mount["destination"] for mount in config["mounts"]}
     lines = Path(f"/proc/{holder.init}/mountinfo").read_text(encoding="utf-8").splitlines()
     mounts = [line.split()[4] for line in lines]
     tasks = []
