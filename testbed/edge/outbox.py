@@ -13,6 +13,8 @@ from .channel import Buffer, Channel, ChannelClosedError
 from .squeeze import Squeezer
 
 WAITING_FRAMES = 4
+MUCH_BYTES = 32 << 20
+"""Files, unpacked at the target, which takes nothing meanwhile: more than this is waited for."""
 
 
 class Outbox:
@@ -46,6 +48,8 @@ class Outbox:
         ------
         ChannelClosedError
             If nobody is there any more.
+        RemoteFailureError
+            If it was much, and the target could not take it in.
         """
         frame = self.packed(head, parts)
         if self._at_once:
@@ -56,6 +60,9 @@ class Outbox:
                 self._thread.start()
             self._waiting.put(frame)
             self._check()
+        if sum(len(part) for part in parts) > MUCH_BYTES:
+            self.flush()
+            self.channel.ask({"message": "sync"})
 
     def packed(
         self, head: dict[str, Any], parts: Sequence[Buffer]

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from testbed.edge import codec
+from testbed.edge import outbox as outbox_module
 from testbed.edge.channel import Channel, ChannelClosedError
 from testbed.edge.outbox import WAITING_FRAMES, Outbox
 from testbed.edge.squeeze import expand
@@ -60,6 +61,30 @@ def test_frames_arrive_in_order_and_as_they_were(ends, hurried):
     reader.join(20)
     assert found == wanted
     assert outbox.sent_bytes == here.sent_bytes > 0
+    outbox.close()
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_before_anything_follows_much_the_target_has_taken_it_in(ends, monkeypatch, hurried):
+    """A line that takes nothing for some seconds counts as broken."""
+    monkeypatch.setattr(outbox_module, "MUCH_BYTES", 1000)
+    here, there, _ = ends
+    outbox, sent = Outbox(here), threading.Event()
+    if hurried:
+        outbox.hurry()
+
+    def send():
+        outbox.send({"message": "files"}, [bytes(600), bytes(600)])
+        sent.set()
+        outbox.send({"message": "pages"}, [bytes(900)])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert [there.receive()[0]["message"] for _ in range(2)] == ["files", "sync"]
+    assert not sent.is_set()
+    there.send({})
+    assert there.receive()[0]["message"] == "pages"
+    sender.join(20)
     outbox.close()
 
 
