@@ -6,17 +6,16 @@ what was written last, then all the rest. A page that the target has in its pres
 sent again; that it is right is.
 """
 
-import queue
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import claim, images, preflight
-from .channel import Buffer, ChannelClosedError, RemoteFailureError
+from .channel import Buffer, RemoteFailureError
 from .container import Holder
 from .criu import INSIDE, Criu
 from .incoming import Areas
+from .listener import Listener
 from .outbox import Outbox
 from .outgoing import Beside
 from .pages import PAGE, Span, divide, joined
@@ -56,7 +55,7 @@ class Later(Watched):
         self._stale: dict[int, list[Span]] = {}
         self._remainder = Remainder({})
         self._window = Window()
-        self._heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._listener: Listener | None = None
         self._pushed_bytes = 0
 
     def get_ready(self) -> None:
@@ -143,7 +142,8 @@ class Later(Watched):
 
     def answer(self) -> dict[str, Any]:
         """Wait for the target's answer, while what will soon be needed goes after the question."""
-        threading.Thread(target=self._listen, daemon=True).start()
+        if self._listener is None:
+            self._listener = Listener(self.outbox.channel)
         while True:
             head = self._hear(block=not self._push_hot())
             if head is not None:
@@ -171,27 +171,16 @@ class Later(Watched):
         super().close()
         self._remainder = Remainder({})
 
-    def _listen(self) -> None:
-        """Hand on whatever the target says, until it says no more."""
-        try:
-            while True:
-                self._heard.put(self.outbox.channel.receive()[0])
-        except (ChannelClosedError, OSError, ValueError) as error:
-            self._heard.put({"closed": str(error)})
-
     def _hear(self, *, block: bool) -> dict[str, Any] | None:
         """Do what the target says; return what it answers."""
+        if self._listener is None:
+            raise RuntimeError("nothing was asked yet")
         began_s = time.monotonic()
-        try:
-            head = self._heard.get(block=block)
-        except queue.Empty:
+        head = self._listener.hear(block=block)
+        if head is None:
             return None
         if block and not self._window.is_open:  # to wait for room is a part of sending
             self.outbox.channel.pace.note(0, began_s, time.monotonic())
-        if "closed" in head:
-            raise ChannelClosedError(head["closed"])
-        if "error" in head:
-            raise RemoteFailureError(head["error"], head.get("log", ""))
         if head.get("message") == "taken":
             self._window.taken(time.monotonic())
         elif head.get("message") == "want":
