@@ -74,7 +74,7 @@ class Holder:
     def runs(self) -> bool:
         """Whether the service lives here and does not stand still."""
         frozen = (self.spec.cgroup / "cgroup.freeze").read_text().strip() != "0"
-        return bool(self.service and self.processes()) and not frozen
+        return self.lives and not frozen
 
     def adopt(self) -> None:
         """Keep the service that was restored here, and let it go on if it was stopped."""

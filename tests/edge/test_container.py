@@ -3,6 +3,7 @@ import re
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -161,13 +162,17 @@ def test_a_holder_that_is_not_there_is_said_so(state):
 
 @pytest.mark.parametrize(
     ("service", "waiting", "pids", "lives"),
-    [(1000, False, [7], True), (1000, True, [7], False), (0, False, [7], False),
-     (1000, False, [], False)],
+    [(1000, False, "7\n", True), (1000, True, "7\n", False), (0, False, "7\n", False),
+     (1000, False, "", False)],
 )  # fmt: skip
-def test_what_a_move_left_is_not_taken_for_a_service(monkeypatch, service, waiting, pids, lives):
+def test_what_a_move_left_is_not_taken_for_a_service(tmp_path, service, waiting, pids, lives):
     """CRIU waits in an empty holder; a service on trust waits until it is asked for."""
-    monkeypatch.setattr(Holder, "processes", lambda _: pids)
-    assert Holder(SPEC, init=4242, service=service, waiting=waiting).lives is lives
+    (tmp_path / "cgroup.procs").write_text(pids)
+    holder = Holder(SimpleNamespace(cgroup=tmp_path), 4242, service, waiting)
+    assert holder.lives is lives
+    for frozen in (False, True):
+        (tmp_path / "cgroup.freeze").write_text(f"{frozen:d}\n")
+        assert holder.runs is (lives and not frozen)
 
 
 def test_a_layer_that_is_missing_is_noticed_before_anything_is_made(tmp_path, monkeypatch):
