@@ -297,9 +297,9 @@ static int scan(int pagemap, uint64_t start, uint64_t end, int written, int flag
 /* ---- the mappings, as they were a moment ago ---- */
 struct mapping {
 	uint64_t start, end;
-	uint64_t low, high; /* the stretch around it in which all that is mapped may be watched */
 	enum { PRIVATE, VDSO, OTHER } kind;
-	int error; /* why the last scan found nothing out */
+	int error; /* why it was not scanned */
+	int refused; /* why it cannot be watched */
 };
 static struct mapping *maps;
 static size_t maps_n, maps_room;
@@ -345,21 +345,11 @@ static int read_maps(pid_t task)
 			maps = more;
 			maps_room = room;
 		}
+		this.error = this.refused = 0;
 		maps[maps_n++] = this;
 	}
 	if (text)
 		fclose(text);
-	for (size_t i = 0; i < maps_n; i++) {
-		int joins = i && maps[i].kind == PRIVATE && maps[i - 1].kind == PRIVATE;
-
-		maps[i].low = joins ? maps[i - 1].low : i ? maps[i - 1].end : maps[i].start;
-	}
-	for (size_t i = maps_n; i-- > 0;) {
-		int last = i + 1 == maps_n;
-		int joins = !last && maps[i].kind == PRIVATE && maps[i + 1].kind == PRIVATE;
-
-		maps[i].high = joins ? maps[i + 1].high : last ? maps[i].end : maps[i + 1].start;
-	}
 	return error;
 }
 
@@ -370,11 +360,42 @@ static int watch(int uffd, uint64_t start, uint64_t end)
 	return ioctl(uffd, REGISTER_IOCTL, &r) ? -errno : 0;
 }
 
-/* Watch a mapping together with all around it, in one step: it may have grown meanwhile, and
- * registering a part would make two of it, which the task could not move by one call any more. */
-static int watch_whole(int uffd, const struct mapping *m)
+static int ends_all(int error)
 {
-	return watch(uffd, m->low, m->high) ? watch(uffd, m->start, m->end) : 0;
+	return error == -ESRCH || error == -ENOMEM || error == -EBUSY;
+}
+
+/* Watch mappings together with what is between and beside them, in one step: one of them may have
+ * grown meanwhile, and registering a part would make two of it, which the task could not move by
+ * one call any more. One that may not be watched (MAP_DROPPABLE) is found by halving. */
+static int cover(int uffd, size_t first, size_t last)
+{
+	uint64_t low = first ? maps[first - 1].end : maps[first].start;
+	uint64_t high = last + 1 < maps_n ? maps[last + 1].start : maps[last].end;
+	size_t middle = first + (last - first) / 2;
+	int error = watch(uffd, low, high);
+
+	if (!error || ends_all(error))
+		return error;
+	if (first == last) {
+		maps[first].refused = watch(uffd, maps[first].start, maps[first].end);
+		return 0;
+	}
+	error = cover(uffd, first, middle);
+	return error ? error : cover(uffd, middle + 1, last);
+}
+
+/* Watch everything around a mapping that may be watched; return where that ends. */
+static int cover_around(int uffd, size_t number, size_t *covered)
+{
+	size_t first = number, last = number;
+
+	while (first && maps[first - 1].kind == PRIVATE)
+		first--;
+	while (last + 1 < maps_n && maps[last + 1].kind == PRIVATE)
+		last++;
+	*covered = last + 1;
+	return cover(uffd, first, last);
 }
 
 /* Before 6.13 (and its stable relatives) moved pages bear the mark of their old protection. A
@@ -394,6 +415,7 @@ static int look(pid_t task, int uffd, int *whole)
 {
 	const int watched = F_PROTECT | F_CHECK_ASYNC;
 	int error = read_maps(task), again = 0;
+	size_t covered = 0;
 	char path[64];
 
 	found_n = 0;
@@ -411,11 +433,11 @@ static int look(pid_t task, int uffd, int *whole)
 			continue;
 		if (m->error == -EPERM) {
 			/* Made, moved or grown since the last look: whatever is in it is new to us. */
-			m->error = watch_whole(uffd, m);
-			if (m->error == -ESRCH || m->error == -ENOMEM || m->error == -EBUSY)
-				error = m->error;
+			if ((size_t)(m - maps) >= covered)
+				error = cover_around(uffd, (size_t)(m - maps), &covered);
 			again |= !*whole;
-			if (!m->error)
+			m->error = m->refused;
+			if (!error && !m->error)
 				m->error = scan(pagemap, m->start, m->end, 0, watched, WRITTEN);
 		}
 		if (!error && m->error)

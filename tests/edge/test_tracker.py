@@ -275,6 +275,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
 at = lambda address: ctypes.c_void_p(address)
 size = 1 << 16
+# Nobody may watch this one (MAP_DROPPABLE, from Linux 6.11); new C libraries have one.
+libc.mmap(None, ctypes.c_size_t(4096), 3, 0x28, -1, 0)
 print(flush=True)
 while True:
     place = libc.mmap(None, ctypes.c_size_t(32 * size), 0, 0x22, -1, 0)
