@@ -19,7 +19,7 @@ from testbed.scenario import read_scenario
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "docs" / "template"
 INTERVALS_S = {"simple": 0.01, "faces": 0.1, "people": 0.3, "objects": 0.5, "memory": 0.05,
-               "match": 0.05, "mine": 0.02}  # fmt: skip
+               "match": 0.2, "mine": 0.02}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
