@@ -75,9 +75,12 @@ def test_it_moves_while_its_user_goes_on_asking(lab, service):
         assert lab.runs_at(service) == [target]
         wait_for_rows(lab, rows(lab) + 6)
     said = lab.ask_user(service)
-    assert said["status"] == 0, (said, wrong_rows(lab))
-    assert said["wrong"] == said["lost"] == said["reconnects"] == 0
-    assert said["answered"] == said["sent"] >= 20
+    # A checkpoint holds no datagram that waits to be read: UDP may lose one in each of the moves.
+    may_lose = 2 if service == "match" else 0
+    assert said["status"] == 0 or 0 < said["lost"] <= may_lose, (said, wrong_rows(lab))
+    assert said["wrong"] == said["reconnects"] == 0
+    assert said["lost"] <= may_lose
+    assert said["answered"] + said["lost"] == said["sent"] >= 20
     assert said["longest_gap_s"] < 10.0
 
 
