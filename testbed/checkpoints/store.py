@@ -5,6 +5,8 @@ plain or compressed by gzip or zstd. What is in an archive is unpacked into a te
 goes with the object.
 """
 
+import gzip
+import lzma
 import re
 import shutil
 import struct
@@ -12,10 +14,11 @@ import subprocess
 import tarfile
 import tempfile
 import weakref
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 from testbed.checkpoints.formats import COMMON, MAGIC, SERVICE
 from testbed.checkpoints.wire import Table, decode
@@ -25,6 +28,7 @@ FIRST = "inventory.img"
 """Every checkpoint has one."""
 _IMAGE = re.compile(r"[\w.-]+\.img|stats-dump|stats-restore")
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ"
 _MAGIC_BYTES = 4
 _DEEPEST = 3
 
@@ -167,7 +171,7 @@ def _unpack(archive: Path, into: Path) -> None:
                 if source is not None:
                     with (into / where.name).open("wb") as copy:
                         shutil.copyfileobj(source, copy, 1 << 20)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise CheckpointError(
             f"{archive}: not an archive that can be read to its end ({error}). A checkpoint is a "
             "folder of CRIU's images or a tar archive of one, plain or compressed by gzip, xz or "
@@ -180,21 +184,59 @@ def _unpack(archive: Path, into: Path) -> None:
         raise CheckpointError(f"{archive}: no checkpoint, {FIRST} is not in this archive")
 
 
+class _Read:
+    """A file that remembers how much was read of it, and what last."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = 0
+        self.last = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.size += len(data)
+        self.last = (self.last + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    with archive.open("rb") as file:
-        compressed = file.read(len(_ZSTD)) == _ZSTD
-    if not compressed:
-        with tarfile.open(archive, "r|*") as tar:
+    """An archive as a stream; `EOFError` where it lacks its end, which `tarfile` does not mind."""
+    with _decompressed(archive) as file:
+        stream = _Read(file)
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
             yield tar
-        return
+            while stream.read(1 << 20):
+                pass
+            if stream.size < tar.offset + tarfile.BLOCKSIZE or any(stream.last):
+                raise EOFError(f"it is cut short after {stream.size} bytes")
+
+
+@contextmanager
+def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
+    with archive.open("rb") as file:
+        magic = file.read(6)
+    if magic.startswith(_GZIP):
+        with gzip.open(archive) as file:
+            yield cast("IO[bytes]", file)
+    elif magic.startswith(_XZ):
+        with lzma.open(archive) as file:
+            yield file
+    elif magic.startswith(_ZSTD):
+        with _zstd(archive) as file:
+            yield file
+    else:
+        with archive.open("rb") as file:
+            yield file
+
+
+@contextmanager
+def _zstd(archive: Path) -> Iterator[IO[bytes]]:
     with subprocess.Popen(
         ["zstd", "-dcq", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as zstd:
-        with tarfile.open(fileobj=zstd.stdout, mode="r|") as tar:
-            yield tar
-        if zstd.stdout:
-            zstd.stdout.read()  # what pads the archive
+        if zstd.stdout:  # a pipe was asked for
+            yield zstd.stdout
         said = zstd.stderr.read().decode(errors="replace").strip() if zstd.stderr else ""
     if zstd.returncode:
         raise OSError(said or "zstd failed")

@@ -385,21 +385,25 @@ static int cover(int uffd, size_t first, size_t last)
 	return error ? error : cover(uffd, middle + 1, last);
 }
 
-/* Watch everything around a mapping that may be watched; return where that ends. */
-static int cover_around(int uffd, size_t number, size_t *covered)
+static int is_new(const struct mapping *m)
 {
-	size_t first = number, last = number;
+	return m->kind == PRIVATE && m->error == -EPERM;
+}
 
-	while (first && maps[first - 1].kind == PRIVATE)
-		first--;
-	while (last + 1 < maps_n && maps[last + 1].kind == PRIVATE)
-		last++;
-	*covered = last + 1;
-	return cover(uffd, first, last);
+/* Watch new mappings that follow one another, from `number` on, and say where they end. One that
+ * was watched is left alone: where it lost that meanwhile (the kernel joins what is moved beside
+ * it, and forgets both), its pages bear marks that say nothing, and the next look finds it new. */
+static int cover_new(int uffd, size_t number, size_t *covered)
+{
+	*covered = number + 1;
+	while (*covered < maps_n && is_new(&maps[*covered]))
+		++*covered;
+	return cover(uffd, number, *covered - 1);
 }
 
 /* Before 6.13 (and its stable relatives) moved pages bear the mark of their old protection. A
- * mapping that was moved and watched in one moment could pass for one that nobody wrote to. */
+ * mapping that was moved and watched in one moment could pass for one that nobody wrote to: after
+ * a look that watched more, another must take all pages. */
 static int marks_move(void)
 {
 	struct utsname name;
@@ -413,6 +417,7 @@ static int marks_move(void)
  * `whole`: all pages, not the written ones only. It says whether the next look must be so. */
 static int look(pid_t task, int uffd, int *whole)
 {
+	static int looked;
 	const int watched = F_PROTECT | F_CHECK_ASYNC;
 	int error = read_maps(task), again = 0;
 	size_t covered = 0;
@@ -431,11 +436,11 @@ static int look(pid_t task, int uffd, int *whole)
 	for (struct mapping *m = maps; m < maps + maps_n && !error; m++) {
 		if (m->kind != PRIVATE || !m->error)
 			continue;
-		if (m->error == -EPERM) {
+		if (is_new(m)) {
 			/* Made, moved or grown since the last look: whatever is in it is new to us. */
 			if ((size_t)(m - maps) >= covered)
-				error = cover_around(uffd, (size_t)(m - maps), &covered);
-			again |= !*whole;
+				error = cover_new(uffd, (size_t)(m - maps), &covered);
+			again |= looked;
 			m->error = m->refused;
 			if (!error && !m->error)
 				m->error = scan(pagemap, m->start, m->end, 0, watched, WRITTEN);
@@ -448,6 +453,7 @@ static int look(pid_t task, int uffd, int *whole)
 	if (pagemap >= 0)
 		close(pagemap);
 	*whole = again && marks_move();
+	looked = 1;
 	return error;
 }
 

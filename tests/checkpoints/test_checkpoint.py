@@ -246,13 +246,27 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
 
 
 def test_an_archive_that_is_cut_short_is_refused(folder, tmp_path):
-    for path in (
-        archive(folder, tmp_path / "a.tar", "w"),
-        archive(folder, tmp_path / "a.tgz", "w:gz"),
-    ):
-        cut(path, path.stat().st_size // 2)
+    plain = archive(folder, tmp_path / "a.tar", "w")
+    with tarfile.open(plain) as tar:
+        headers = [member.offset for member in tar]
+    whole = plain.read_bytes()
+    # Also where one file ends and the next begins, and before the blocks that end an archive.
+    for size in (len(whole) // 2, *headers[1:], len(whole.rstrip(b"\0")) + 1):
+        cut_file = tmp_path / "cut.tar"
+        cut_file.write_bytes(whole[:size])
         with pytest.raises(CheckpointError, match="not an archive that can be read to its end"):
-            Checkpoint.open(path)
+            Checkpoint.open(cut_file)
+    subprocess.run(["zstd", "-q", str(plain)], check=True)
+    for path in (
+        archive(folder, tmp_path / "a.tgz", "w:gz"),
+        archive(folder, tmp_path / "a.txz", "w:xz"),
+        tmp_path / "a.tar.zst",
+    ):
+        whole = path.read_bytes()
+        for size in range(8, len(whole), 97):
+            path.write_bytes(whole[:size])
+            with pytest.raises(CheckpointError, match="not an archive that can be read to its end"):
+                Checkpoint.open(path)
 
 
 @given(st.binary(max_size=60))

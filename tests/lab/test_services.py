@@ -19,7 +19,7 @@ from testbed.scenario import read_scenario
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "docs" / "template"
 INTERVALS_S = {"simple": 0.01, "faces": 0.1, "people": 0.3, "objects": 0.5, "memory": 0.05,
-               "match": 0.05, "mine": 0.02}  # fmt: skip
+               "match": 0.2, "mine": 0.02}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,12 @@ def test_it_moves_while_its_user_goes_on_asking(lab, service):
         assert lab.runs_at(service) == [target]
         wait_for_rows(lab, rows(lab) + 6)
     said = lab.ask_user(service)
-    assert said["status"] == 0, (said, wrong_rows(lab))
-    assert said["wrong"] == said["lost"] == said["reconnects"] == 0
-    assert said["answered"] == said["sent"] >= 20
+    # A checkpoint holds no datagram that waits to be read: UDP may lose one in each of the moves.
+    may_lose = 2 if service == "match" else 0
+    assert said["status"] == 0 or 0 < said["lost"] <= may_lose, (said, wrong_rows(lab))
+    assert said["wrong"] == said["reconnects"] == 0
+    assert said["lost"] <= may_lose
+    assert said["answered"] + said["lost"] == said["sent"] >= 20
     assert said["longest_gap_s"] < 10.0
 
 
