@@ -50,12 +50,12 @@ class Ending:
         """The service goes on here."""
         if progress.over:
             return
-        if progress.still:
-            try:
+        try:
+            if progress.still:
                 netlink.unsilence(self.spec.device)
                 netlink.replace_route(self.spec.address, self.spec.device)
-            finally:
-                Holder.load(self.spec.name).thaw()
+        finally:
+            Holder.load(self.spec.name).thaw()  # a round may have stopped it for a moment, too
         for folder in FOLDERS:
             shutil.rmtree(self.spec.scratch / folder, ignore_errors=True)
         progress.to(State.DROPPED)

@@ -62,6 +62,7 @@ class Later(Watched):
         """Without rounds, see which pages are in use."""
         if not self._ahead:
             self._meet(attach=True)
+            self._watch_new()
             self._look(everything=False)
             time.sleep(WATCH_S)
 
@@ -70,7 +71,7 @@ class Later(Watched):
         self.outbox.hurry()
         with self._timeline.phase("scan", frozen=True):
             self._meet(attach=False)
-            looks = self._look(everything=False)
+            looks = self._look(everything=False, still=True)
             self._claim()
         with self._timeline.phase("dump", frozen=True) as phase:
             before = self.outbox.sent_bytes
@@ -82,7 +83,8 @@ class Later(Watched):
             phase["bytes"] = self.outbox.sent_bytes - before
             phase["detail"] = f"with files: {self.account()}"
         with self._timeline.phase("pages", frozen=True) as phase:
-            touched = {task.inside: joined(spans) for task, spans in self._look(everything=False)}
+            looked = self._look(everything=False, still=True)
+            touched = {task.inside: joined(spans) for task, spans in looked}
             self._hot = {task.inside: joined(spans) for task, spans in looks}
             self._late = self._unwatched()
             self._divide(touched)

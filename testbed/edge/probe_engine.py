@@ -40,12 +40,10 @@ def try_tracker() -> str:
         signal.pause()
     try:
         watch = tracker.WriteProtect(child, tracker.PROGRAM)
-        watch.ask()
-        watch.answer()
+        watch.look(still=True)
         told.send(b"x")
         told.recv(1)
-        watch.ask()
-        looked = watch.answer()
+        looked = watch.look()
         watch.close()
     finally:
         os.kill(child, signal.SIGKILL)

@@ -1,11 +1,13 @@
 """Which pages a running task has written, told by the kernel (`tracker.c`), from outside.
 
-Between two looks nothing stops the task. Where a task cannot be watched, or not any more, it says
+A mapping that is new must be watched before it can be looked at, and for that the task must stand
+still for a moment. Else nothing stops it. Where a task cannot be watched, or not any more, it says
 so and the caller compares content instead: no page is ever passed over.
 """
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import struct
 import subprocess
@@ -16,8 +18,11 @@ from pathlib import Path
 from . import urgency
 from .pages import Span, joined, private_spans
 
-PROGRAM = Path("/usr/local/libexec/testbed-tracker")
-SOURCE = Path(__file__).with_name("tracker.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("tracker.c", "userfaultfd.h"))
+"""The first is what is compiled; it needs the others beside it."""
+_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:8]
+PROGRAM = Path(f"/usr/local/libexec/testbed-tracker-{_DIGEST}")
+"""Where it is compiled to: one of other sources would not be understood."""
 WRITTEN, UNKNOWN = 1, 2
 LOST = 2**64 - 1
 _ENTRY = struct.Struct("=QQQ")
@@ -76,14 +81,22 @@ class WriteProtect:
         if self._read(_COUNT.size) != _COUNT.pack(0):
             raise NotTrackedError(f"task {pid} cannot be watched: {self._last_words()}")
 
-    def ask(self) -> None:
-        """Have it look now; `answer` brings what it found."""
-        if self._process.stdin is None:  # pragma: no cover - a pipe was asked for
-            raise NotTrackedError("no pipe")
-        try:
-            self._process.stdin.write(b"s")
-        except (OSError, ValueError) as error:
-            raise NotTrackedError(f"task {self.pid}: its tracker has gone") from error
+    def new(self) -> int:
+        """How many mappings of the task nobody watches yet, because they are new or were moved."""
+        self._say(b"n")
+        return self._count()
+
+    def watch(self) -> None:
+        """Watch these, too. The task must stand still."""
+        self._say(b"w")
+        self._count()
+
+    def ask(self, *, still: bool = False) -> None:
+        """Have it look now; `answer` brings what it found.
+
+        ``still``: the task stands still, so that what is new can be watched, too.
+        """
+        self._say(b"b" if still else b"l")
 
     def answer(self) -> Look:
         """What the look found.
@@ -93,13 +106,7 @@ class WriteProtect:
         NotTrackedError
             If the task has gone or lives in another address space (``exec``) now.
         """
-        head = self._read(_COUNT.size)
-        if len(head) < _COUNT.size:
-            raise NotTrackedError(f"task {self.pid}: its tracker has gone")
-        (count,) = _COUNT.unpack(head)
-        if count == LOST:
-            raise NotTrackedError(f"task {self.pid}: {self._last_words()}")
-        entries = list(_ENTRY.iter_unpack(self._read(count * _ENTRY.size)))
+        entries = list(_ENTRY.iter_unpack(self._read(self._count() * _ENTRY.size)))
         return Look(
             *(
                 tuple(joined((a, b) for a, b, k in entries if k == kind))
@@ -107,9 +114,9 @@ class WriteProtect:
             )
         )
 
-    def look(self) -> Look:
+    def look(self, *, still: bool = False) -> Look:
         """Ask and wait for the answer."""
-        self.ask()
+        self.ask(still=still)
         return self.answer()
 
     def put_first(self) -> None:
@@ -122,6 +129,23 @@ class WriteProtect:
             if pipe:
                 pipe.close()
         self._process.wait()
+
+    def _say(self, command: bytes) -> None:
+        if self._process.stdin is None:  # pragma: no cover - a pipe was asked for
+            raise NotTrackedError("no pipe")
+        try:
+            self._process.stdin.write(command)
+        except (OSError, ValueError) as error:
+            raise NotTrackedError(f"task {self.pid}: its tracker has gone") from error
+
+    def _count(self) -> int:
+        head = self._read(_COUNT.size)
+        if len(head) < _COUNT.size:
+            raise NotTrackedError(f"task {self.pid}: its tracker has gone")
+        count: int = _COUNT.unpack(head)[0]
+        if count == LOST:
+            raise NotTrackedError(f"task {self.pid}: {self._last_words()}")
+        return count
 
     def _read(self, size: int) -> bytes:
         if self._process.stdout is None:  # pragma: no cover - a pipe was asked for

@@ -9,10 +9,10 @@ watched is compared as a whole; a page that CRIU names and nobody has sent is se
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from . import claim
 from .container import Holder
@@ -26,6 +26,7 @@ from .tracker import NotTrackedError, WriteProtect, own_pages
 if TYPE_CHECKING:
     from .channel import Buffer
 
+T = TypeVar("T")
 BATCH_BYTES = 1 << 20
 PARENT_FIELD, STARTED_FIELD = 1, 19
 """Of ``/proc/PID/stat``, counted behind the name: whose child the task is, when it was born."""
@@ -88,6 +89,7 @@ class Watched(Outgoing):
     def send_round(self) -> None:
         """Send what was written since the last round."""
         self._meet(attach=True)
+        self._watch_new()
         for task, spans in self._look():
             self._send_changed(task, spans)
         self.outbox.flush()
@@ -97,7 +99,7 @@ class Watched(Outgoing):
         self.outbox.hurry()
         with self._timeline.phase("scan", frozen=True):
             self._meet(attach=False)
-            looks = self._look(everything=False)  # CRIU is about to visit the others
+            looks = self._look(everything=False, still=True)  # CRIU is about to visit the others
             self._hot = {task.inside: list(spans) for task, spans in looks}
             if self._claimed:
                 self._claim()
@@ -116,7 +118,7 @@ class Watched(Outgoing):
             phase["bytes"] = self.outbox.sent_bytes - before
             phase["detail"] = f"the pages written last, and files: {self.account()}"
         with self._timeline.phase("pages", frozen=True) as phase:
-            for task, spans in self._look():
+            for task, spans in self._look(still=True):
                 self._send_changed(task, spans)
             self._send_missing()
             self._late = self._unwatched()
@@ -181,15 +183,47 @@ class Watched(Outgoing):
                 self.outbox.send(head)
                 self.copy(task.inside).take_over(self._copies[parent])
 
-    def _look(self, *, everything: bool = True) -> list[tuple[Task, list[Span]]]:
+    def _watch_new(self) -> None:
+        """Watch what was mapped or moved since; the service stands still for that, a millisecond.
+
+        One that cannot be stopped now is compared by content where it is new.
+        """
+        if not any(self._each(WriteProtect.new)):
+            return
+        with contextlib.suppress(TimeoutError):
+            self._holder.freeze()
+            try:
+                self._each(WriteProtect.watch)
+            finally:
+                self._holder.thaw()
+
+    def _each(self, do: Callable[[WriteProtect], T]) -> list[T]:
+        """Have every tracker do something; one that cannot is given up."""
+        done = []
+        for task in self._tasks.values():
+            if task.tracker:
+                try:
+                    done.append(do(task.tracker))
+                except NotTrackedError as error:
+                    self._give_up(task, error)
+        return done
+
+    def _give_up(self, task: Task, error: NotTrackedError) -> None:
+        if task.tracker:
+            task.tracker.close()
+        task.tracker, task.reason = None, str(error)
+
+    def _look(
+        self, *, everything: bool = True, still: bool = False
+    ) -> list[tuple[Task, list[Span]]]:
         """What is to be read of every task: all are asked at once.
 
-        ``everything``: of those that are not watched, all they have.
+        ``everything``: of those that are not watched, all they have. ``still``: they stand still.
         """
         for task in self._tasks.values():
             if task.tracker:
                 with contextlib.suppress(NotTrackedError):
-                    task.tracker.ask()
+                    task.tracker.ask(still=still)
         found = []
         for task in self._tasks.values():
             if task.tracker:
@@ -197,8 +231,7 @@ class Watched(Outgoing):
                     look = task.tracker.answer()
                     found.append((task, [*look.written, *look.unknown]))
                 except NotTrackedError as error:
-                    task.tracker.close()
-                    task.tracker, task.reason = None, str(error)
+                    self._give_up(task, error)
             if task.tracker is None and everything:
                 found.append((task, list(all_pages(task.outside))))
         return found

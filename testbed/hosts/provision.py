@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from testbed.edge import tracker
 from testbed.errors import ProvisioningError
 from testbed.hosts.plan import LabPlan
 from testbed.hosts.remote import edge_files
@@ -124,6 +125,7 @@ def _stage(
         user_clients.append({"archive": str(packed), "folder": "/"})
     return {
         "agent_code_archive": str(code),
+        "edge_tracker": str(tracker.PROGRAM),
         "edge_peer_key": str(state / "ssh" / "peer"),
         "edge_known_hosts": str(state / "ssh" / "known_hosts"),
         "images_layers": [{"digest": x.digest, "archive": str(x.archive)} for x in layers],

@@ -202,4 +202,4 @@ class Remote:
 def edge_files() -> dict[str, bytes]:
     """The edge's own code: every file of ``testbed/edge`` by its name."""
     folder = Path(__file__).parent.parent / "edge"
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.[cp]*"))}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.[chp]*"))}

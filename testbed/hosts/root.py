@@ -52,13 +52,15 @@ TRACKER = r"""
 chroot "$root" dpkg-query --show --showformat '${{Package}}\n' | sort > "$root"/tmp/before
 chroot "$root" apt-get -qq install --no-install-recommends gcc libc6-dev
 mkdir -p "$root$(dirname {program})"
-cat > "$root"/tmp/tracker.c <<'SOURCE'
-{source}
-SOURCE
-chroot "$root" gcc -O2 -Wall -Werror -o {program} /tmp/tracker.c
+mkdir "$root"/tmp/tracker
+{sources}chroot "$root" gcc -O2 -Wall -Werror -o {program} /tmp/tracker/{main}
 chroot "$root" dpkg-query --show --showformat '${{Package}}\n' | sort > "$root"/tmp/after
 comm -13 "$root"/tmp/before "$root"/tmp/after | xargs chroot "$root" apt-get -qq purge
-rm "$root"/tmp/before "$root"/tmp/after "$root"/tmp/tracker.c
+rm -r "$root"/tmp/before "$root"/tmp/after "$root"/tmp/tracker
+"""
+SOURCE_FILE = r"""cat > "$root"/tmp/tracker/{name} <<'SOURCE'
+{text}
+SOURCE
 """
 
 
@@ -83,8 +85,13 @@ def hook_script(newer: Sequence[str] = ()) -> str:
         newer=CRIU_SUITE,
         packages=" ".join(f"{name}/{CRIU_SUITE}" for name in [*CRIU_PACKAGES, *newer]),
     )
-    source = tracker.SOURCE.read_text(encoding="utf-8")
-    return "#!/bin/sh" + install + TRACKER.format(program=tracker.PROGRAM, source=source)
+    sources = "".join(
+        SOURCE_FILE.format(name=path.name, text=path.read_text(encoding="utf-8"))
+        for path in tracker.SOURCES
+    )
+    main = tracker.SOURCES[0].name
+    compiled = TRACKER.format(program=tracker.PROGRAM, sources=sources, main=main)
+    return "#!/bin/sh" + install + compiled
 
 
 def plan_root(target: Path, mirror: str | None, hook: Path, more: Sequence[str] = ()) -> list[str]:

@@ -1,8 +1,10 @@
+import contextlib
 import ctypes
 import mmap
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -47,7 +49,7 @@ def program(tmp_path_factory):
     """The tracker, compiled with sanitizers: whatever it does wrong ends it."""
     compiled = tmp_path_factory.mktemp("tracker") / "tracker"
     subprocess.run(
-        [COMPILER, "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-o", compiled, tracker.SOURCE,
+        [COMPILER, "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-o", compiled, tracker.SOURCES[0],
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
         check=True,
     )  # fmt: skip
@@ -59,6 +61,20 @@ def frame(pid, address):
     with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
         pagemap.seek(address // PAGE * 8)
         return int.from_bytes(pagemap.read(8), "little") & (1 << 55) - 1
+
+
+def content(pid):
+    """Every page that is the task's own, by address; as in CRIU's dump, no page of zeros."""
+    found = {}
+    zero = frame(os.getpid(), ZEROS)
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for span in private_spans(Path(f"/proc/{pid}/maps").read_text()):
+            for start, end in own_pages(pid, span):
+                for at in range(start, end, PAGE):
+                    if frame(pid, at) != zero:
+                        memory.seek(at)
+                        found[at] = memory.read(PAGE)
+    return found
 
 
 class Task:
@@ -102,19 +118,6 @@ def addr(n): return base + n * PAGE
         while "read" not in Path(f"/proc/{self.pid}/wchan").read_text():
             time.sleep(0.001)  # it is on its way back to where it waits for the next line
 
-    def content(self):
-        """Every page that is the task's own, by address; as in CRIU's dump, no page of zeros."""
-        found = {}
-        zero = frame(os.getpid(), ZEROS)
-        with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
-            for span in private_spans(Path(f"/proc/{self.pid}/maps").read_text()):
-                for start, end in own_pages(self.pid, span):
-                    for at in range(start, end, PAGE):
-                        if frame(self.pid, at) != zero:
-                            memory.seek(at)
-                            found[at] = memory.read(PAGE)
-        return found
-
     def __enter__(self):
         return self
 
@@ -124,23 +127,36 @@ def addr(n): return base + n * PAGE
         self.process.stdout.close()
 
 
+@contextlib.contextmanager
+def stopped(pid):
+    """A child of this process stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
 class Follower:
     """Keeps a copy of a task's memory by reading only what the tracker names."""
 
     def __init__(self, task, program):
         self.task, self.tracker, self.copy = task, WriteProtect(task.pid, program), {}
 
-    def follow(self):
-        look = self.tracker.look()
+    def follow(self, *, still=True):
+        if not still and self.tracker.new():
+            with stopped(self.task.pid):
+                self.tracker.watch()
+        look = self.tracker.look(still=still)
         with Path(f"/proc/{self.task.pid}/mem").open("rb", buffering=0) as memory:
             for start, end in (*look.written, *look.unknown):
                 for at in range(start, end, PAGE):
-                    memory.seek(at)
-                    self.copy[at] = memory.read(PAGE)
+                    with contextlib.suppress(OSError if not still else ()):  # it has gone already
+                        memory.seek(at)
+                        self.copy[at] = memory.read(PAGE)
         return look
 
     def assert_complete(self):
-        now = self.task.content()
+        now = content(self.task.pid)
         wrong = [hex(at) for at in now if self.copy.get(at) != now[at]]
         assert not wrong
 
@@ -252,7 +268,7 @@ def test_a_task_with_threads_goes_on_while_it_is_watched(program):
         task.do(f"exec({BUSY!r})")
         for _ in range(20):
             follower = Follower(task, program)
-            assert follower.follow().written
+            assert follower.follow(still=False).written
             follower.tracker.close()
         task.do("go[0] = False; [t.join() for t in ts]")
         task.do("assert all(n), n")
@@ -263,7 +279,7 @@ def test_sleeping_in_a_system_call_goes_on_sleeping(program):
     with subprocess.Popen([sys.executable, "-c", sleeper], stdout=subprocess.PIPE) as process:
         time.sleep(0.3)
         watcher = WriteProtect(process.pid, program)
-        watcher.look()
+        watcher.look(still=True)
         slept_s = float(process.stdout.read())
         watcher.close()
     assert 0.6 <= slept_s < 1.5
@@ -298,11 +314,70 @@ def test_a_mapping_that_grows_while_it_is_looked_at_stays_one(program):
     with subprocess.Popen([sys.executable, "-c", GROWING], stdout=subprocess.PIPE) as task:
         try:
             task.stdout.readline()
-            watcher = WriteProtect(task.pid, program)
-            for _ in range(1500):
-                watcher.look()
+            with Follower(task, program) as follower:
+                for _ in range(300):
+                    follower.follow(still=False)
             assert task.poll() is None
-            watcher.close()
+        finally:
+            task.kill()
+
+
+def test_what_may_not_be_watched_is_not_new_for_ever(program):
+    droppable = "call(libc.mmap, None, PAGE, 3, 0x28, -1, 0)"
+    with Task() as task, Follower(task, program) as follower:
+        task.do(droppable)
+        assert follower.tracker.new()
+        follower.follow()
+        assert not follower.tracker.new()
+        task.do("call(libc.mmap, None, PAGE, 1, 0x21, -1, 0)")  # shared: none of ours
+        task.do("call(libc.mmap, None, PAGE, 0, 0x22, -1, 0)")
+        assert follower.tracker.new() == 1
+
+
+MOVING = """
+import ctypes, mmap, random, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+PAGE, ROOM = mmap.PAGESIZE, 8
+at = ctypes.c_void_p
+n = lambda pages: ctypes.c_size_t(pages * PAGE)
+base = libc.mmap(None, n(8 * ROOM), 0, 0x22, -1, 0)
+dice = random.Random(int(sys.argv[1]))
+def fresh(slot):
+    libc.mmap(at(base + slot * ROOM * PAGE), n(ROOM), 3, 0x32, -1, 0)
+def fill(slot):
+    for page in dice.sample(range(ROOM), 3):
+        ctypes.memset(base + (slot * ROOM + page) * PAGE, dice.randrange(1, 256), 64)
+full = list(range(4))
+for slot in full:
+    fresh(slot), fill(slot)
+print(flush=True)
+while True:
+    # To others or away: the kernel joins neighbours, and forgets that they were watched.
+    old, new = dice.choice(full), dice.choice([s for s in range(8) if s not in full])
+    libc.mremap(at(base + old * ROOM * PAGE), n(ROOM), n(ROOM), 3, at(base + new * ROOM * PAGE))
+    full.remove(old)
+    full.append(new)
+    for slot in full:
+        fill(slot)
+"""
+"""Moves mappings about and writes to them, all the time."""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_page_is_passed_over_while_mappings_move(program, seed):
+    words = [sys.executable, "-c", MOVING, str(seed)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as task:
+        try:
+            task.stdout.readline()
+            with Follower(task, program) as follower:
+                for _ in range(20):
+                    for _ in range(1 + seed):
+                        follower.follow(still=False)
+                    with stopped(task.pid):
+                        follower.follow()
+                        now = content(task.pid)
+                        assert not [hex(a) for a in now if follower.copy.get(a) != now[a]]
         finally:
             task.kill()
 
@@ -326,7 +401,7 @@ def test_a_task_that_is_watched_already_is_refused(program):
         follower.follow()
         second = WriteProtect(task.pid, program)
         with pytest.raises(NotTrackedError, match="busy"):
-            second.look()
+            second.look(still=True)
         follower.follow()  # the task ran for the second one, and its CPU stands in its memory
         follower.assert_complete()
 

@@ -103,8 +103,8 @@ def test_an_archive_says_nothing_of_who_made_it_when():
 
 def test_the_edge_s_code_is_all_of_it_and_nothing_else():
     files = edge_files()
-    assert {"agent.py", "target.py", "__init__.py", "tracker.c"} <= set(files)
-    assert {Path(name).suffix for name in files} == {".py", ".c"}
+    assert {"agent.py", "target.py", "__init__.py", "tracker.c", "userfaultfd.h"} <= set(files)
+    assert {Path(name).suffix for name in files} == {".py", ".c", ".h"}
     assert files["agent.py"] == (REPOSITORY / "testbed" / "edge" / "agent.py").read_bytes()
 
 
