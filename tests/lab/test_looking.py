@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from made_programs import elf32
-from small_lab import NAME, STOP
+from small_lab import EDGES, NAME, STOP
 
 from testbed.checkpoints.checkpoint import Checkpoint
 from testbed.checkpoints.take import take
@@ -86,7 +86,7 @@ def test_what_an_edge_says_of_its_ways_is_what_a_move_takes(hosts):
     told = []
     hosts.lab.tell_ways(list(ways.values()), told.append)
     assert len(told) == 1
-    assert told[0].startswith("edge-1, edge-2: pages by ")
+    assert told[0].startswith(f"{', '.join(EDGES)}: pages by ")
 
 
 def test_a_service_that_could_not_be_restored_is_refused_before_anything_is_touched(hosts):
