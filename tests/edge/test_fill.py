@@ -55,6 +55,9 @@ def test_what_is_to_come_follows_every_move_and_removal(made, changes):
         pending.drop(start * PAGE, (start + length) * PAGE, moved and moved * PAGE)
     found = {page: pending.find(page * PAGE + 7) for page in range(-10, 3 * SPACE)}
     assert found == {page: model[page] * PAGE + 7 if page in model else None for page in found}
+    span = (-3 * PAGE, SPACE // 2 * PAGE)
+    inside = [(at, w + at - a) for a, b, w in pending.within(*span) for at in range(a, b, PAGE)]
+    assert inside == [(p * PAGE, model[p] * PAGE) for p in sorted(model) if -3 <= p < SPACE // 2]
     taken = []
     while run := pending.take():
         taken += [(at, run[2] + at - run[0]) for at in range(run[0], run[1], PAGE)]
