@@ -30,7 +30,7 @@ Run = tuple[int, int, int]
 """Start and end address in the task, and where the content lies in this process."""
 
 CHUNK, AROUND = 256 << 10, 64 << 10
-LONGEST_WATCH_S, QUIET_S = 0.04, 3e-3
+LOOK_S, LONGEST_WATCH_S, QUIET_S = 2e-4, 0.04, 3e-3
 REST = 2.0
 """Between two chunks it rests, in chunks' lengths: it is served first, and the service runs."""
 LONGEST_STUCK_S = 2.0
@@ -188,12 +188,12 @@ class Filler:
         try:
             # Before all are restored nothing is registered: CRIU still moves mappings about.
             while not restored.is_set():
-                self._serve(1e-3)
+                self._serve(LOOK_S)
             self._fill_hot()
             self._serve_until_quiet()
             self._fill_rest()
-        except OSError as error:
-            self._tally.give_up(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service must not wait for ever
+            self._tally.give_up(str(error) or repr(error))
         finally:
             os.close(descriptor)
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.edge import probe_memory
-from testbed.edge.fill import Fill, Pending
+from testbed.edge.fill import Fill, Filler, Pending
 from testbed.edge.pages import PAGE
 from testbed.edge.trial import attempt
 
@@ -262,6 +262,20 @@ def test_content_without_a_mapping_that_waits_for_it_is_said_and_ends_the_task()
         assert task.wait(10) < 0  # ended before it could read zeros
     assert len(tally.problems) == 1
     assert "no mapping" in tally.problems[0]
+
+
+@needs_userfaultfd
+def test_a_filler_that_fails_in_any_way_ends_the_task(monkeypatch):
+    monkeypatch.setattr(Filler, "_copy", lambda *_: 1 // 0)
+    with tempfile.TemporaryDirectory() as folder, waiting_task(folder, WAIT) as (task, fill):
+        base = int(task.stdout.readline())
+        fill.tally.spoil = task.kill
+        fill.begin({7: [(base, base + PAGE, 0)]}, {})
+        task.stdin.write("go\n")
+        task.stdin.flush()
+        tally = fill.end(10)
+        assert task.wait(10) < 0
+    assert "division" in tally.problems[0]
 
 
 @needs_userfaultfd
