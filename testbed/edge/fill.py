@@ -29,8 +29,8 @@ from .pages import PAGE, Span
 Run = tuple[int, int, int]
 """Start and end address in the task, and where the content lies in this process."""
 
-CHUNK = 256 << 10
-LONGEST_WATCH_S, QUIET_S = 0.04, 3e-3
+CHUNK, AROUND = 256 << 10, 64 << 10
+LOOK_S, LONGEST_WATCH_S, QUIET_S = 2e-4, 0.04, 3e-3
 REST = 2.0
 """Between two chunks it rests, in chunks' lengths: it is served first, and the service runs."""
 LONGEST_STUCK_S = 2.0
@@ -64,6 +64,16 @@ class Pending:
             if address < end:
                 return where + address - start
         return None
+
+    def within(self, start: int, end: int) -> list[Run]:
+        """What is to come of a range."""
+        pieces = []
+        for a, b, where in self.runs[_first(self.runs, start) :]:
+            if a >= end:
+                break
+            low = max(a, start)
+            pieces.append((low, min(b, end), where + low - a))
+        return pieces
 
     def take(self) -> Run | None:
         """Take the last run out."""
@@ -178,19 +188,21 @@ class Filler:
         try:
             # Before all are restored nothing is registered: CRIU still moves mappings about.
             while not restored.is_set():
-                self._serve(1e-3)
+                self._serve(LOOK_S)
             self._fill_hot()
             self._serve_until_quiet()
             self._fill_rest()
-        except OSError as error:
-            self._tally.give_up(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service must not wait for ever
+            self._tally.give_up(str(error) or repr(error))
         finally:
             os.close(descriptor)
 
     def _fill_hot(self) -> None:
-        for start, end in self._hot:
-            self._asked += range(start, end, PAGE)
-            self._serve(0)
+        for span in self._hot:
+            for start, end, where in self.pending.within(*span):
+                for at in range(start, end, CHUNK):
+                    self._copy(at, min(at + CHUNK, end), where + at - start)
+                    self._serve(0)
 
     def _serve_until_quiet(self) -> None:
         began_s = time.monotonic()
@@ -253,7 +265,10 @@ class Filler:
         return Filler(list(self.pending.runs), [], self._tally, self._start)
 
     def _answer(self, page: int) -> bool:
-        """Give a page that was asked for; False where the kernel has news to be heard first."""
+        """Give a page that was asked for; False where the kernel has news to be heard first.
+
+        What lies around it comes along, as when the kernel reads a file.
+        """
         where = self.pending.find(page)
         if where is None:
             # Nothing was there when the service stood still: zeros, as everywhere.
@@ -261,6 +276,9 @@ class Filler:
             given = number != _EAGAIN
         else:
             given = self._copy(page, page + PAGE, where) > 0
+            low = page // AROUND * AROUND
+            for piece in self.pending.within(low, low + AROUND) if given else ():
+                self._copy(*piece)
         if given:
             self._ioctl(_WAKE, page, PAGE)
         return given

@@ -131,10 +131,11 @@ class Move:
             self._notes += chosen.notes
         self._progress.to(State.OPENED)
 
-    def _require_movable(self) -> bool:
+    def _require_movable(self, *, leases: bool = True) -> bool:
         """Refuse what no technique can carry; tell whether there are System V objects."""
-        service = self.holder.service
-        return sysv.used(preflight.require_movable(service, self.holder.processes()))
+        processes = self.holder.processes()
+        first = preflight.require_movable(self.holder.service, processes, leases=leases)
+        return sysv.used(first)
 
     def ahead(self) -> dict[str, Any]:
         """Send what the target does not have yet; return how much that was and how long it took."""
@@ -227,7 +228,7 @@ class Move:
 
     def _after(self, error: Exception) -> dict[str, Any]:
         """Something failed: find out where the service is, or leave that to the controller."""
-        urgency.put_back()
+        urgency.calm_down()
         log = getattr(error, "log", "")
         refused = isinstance(error, RemoteFailureError) and self._progress.state is State.SENT
         if refused or not self._progress.told:
@@ -248,7 +249,7 @@ class Move:
     def _have_kept(self) -> None:
         """Wait until all memory is at the target, then have it keep the service for good."""
         rest_bytes = self._outgoing().send_rest()
-        urgency.put_back()
+        urgency.calm_down()
         self._channel().send({"message": "whole"})
         answer = self._outgoing().answer()
         for start_s, end_s, detail in answer["fills"]:
@@ -275,7 +276,7 @@ class Move:
     def _hurry(self) -> None:
         """From here on both halves, and what lies between them, are served first."""
         self._channel().send({"message": "hurry"})
-        urgency.put_first()
+        urgency.hurry()
         if self._line:
             urgency.put_first(self._line.process.pid)
         self._started_criu().put_first()
@@ -292,10 +293,11 @@ class Move:
 
     def _freeze(self) -> None:
         spec = self.holder.spec
+        leases = preflight.hold_leases(self.holder.processes())
         with self._timeline.phase("freeze", frozen=True):
             self._progress.to(State.FROZEN)
             self.holder.freeze()
-            if self._require_movable() and not self._sysv:
+            if self._require_movable(leases=leases) and not self._sysv:
                 raise preflight.NotMovableError(
                     "the service made its first System V object while it was being moved; a new "
                     "move takes it along"

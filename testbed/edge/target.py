@@ -110,7 +110,7 @@ class Target:
 
     def hurry(self, _: dict[str, Any], __: bytes) -> None:
         """Be served first: the service is about to stand still."""
-        urgency.put_first()
+        urgency.hurry()
         if (carrier := urgency.carrier()) > 0:
             urgency.put_first(carrier)
         if self._criu:
@@ -182,7 +182,7 @@ class Target:
 
     def whole(self, _: dict[str, Any], __: bytes) -> dict[str, Any]:
         """Answer when everything is here; do what could wait until the service answered."""
-        urgency.put_back()
+        urgency.calm_down()
         time.sleep(LATE_PACKETS_S)  # packets that were on the way into the hold
         late = self._hold.release(self._ready().spec.device) if self._hold else 0
         fills = self._filled()
@@ -254,7 +254,7 @@ class Target:
 
     def clean_up(self) -> None:
         """The line ended: a restored service nobody confirmed waits, frozen; all else goes."""
-        urgency.put_back()
+        urgency.calm_down()
         self._line_ended.set()
         self._fetching.close()
         if self._memory and self._memory.owed:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.edge import probe_memory
-from testbed.edge.fill import Fill, Pending
+from testbed.edge.fill import Fill, Filler, Pending
 from testbed.edge.pages import PAGE
 from testbed.edge.trial import attempt
 
@@ -55,6 +55,9 @@ def test_what_is_to_come_follows_every_move_and_removal(made, changes):
         pending.drop(start * PAGE, (start + length) * PAGE, moved and moved * PAGE)
     found = {page: pending.find(page * PAGE + 7) for page in range(-10, 3 * SPACE)}
     assert found == {page: model[page] * PAGE + 7 if page in model else None for page in found}
+    span = (-3 * PAGE, SPACE // 2 * PAGE)
+    inside = [(at, w + at - a) for a, b, w in pending.within(*span) for at in range(a, b, PAGE)]
+    assert inside == [(p * PAGE, model[p] * PAGE) for p in sorted(model) if -3 <= p < SPACE // 2]
     taken = []
     while run := pending.take():
         taken += [(at, run[2] + at - run[0]) for at in range(run[0], run[1], PAGE)]
@@ -259,6 +262,20 @@ def test_content_without_a_mapping_that_waits_for_it_is_said_and_ends_the_task()
         assert task.wait(10) < 0  # ended before it could read zeros
     assert len(tally.problems) == 1
     assert "no mapping" in tally.problems[0]
+
+
+@needs_userfaultfd
+def test_a_filler_that_fails_in_any_way_ends_the_task(monkeypatch):
+    monkeypatch.setattr(Filler, "_copy", lambda *_: 1 // 0)
+    with tempfile.TemporaryDirectory() as folder, waiting_task(folder, WAIT) as (task, fill):
+        base = int(task.stdout.readline())
+        fill.tally.spoil = task.kill
+        fill.begin({7: [(base, base + PAGE, 0)]}, {})
+        task.stdin.write("go\n")
+        task.stdin.flush()
+        tally = fill.end(10)
+        assert task.wait(10) < 0
+    assert "division" in tally.problems[0]
 
 
 @needs_userfaultfd

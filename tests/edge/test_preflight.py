@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from testbed.edge.preflight import NotMovableError, reasons, require_movable
+from testbed.edge.preflight import NotMovableError, hold_leases, reasons, require_movable
 
 USUAL = """\
 55d0-55d1 r-xp 00000000 fe:00 12 /usr/bin/python3.13
@@ -62,8 +62,8 @@ class Container:
         self.pids.append(pid)
         return self
 
-    def look(self):
-        return require_movable(1000, self.pids, self.folder)
+    def look(self, **more):
+        return require_movable(1000, self.pids, self.folder, **more)
 
 
 @pytest.fixture
@@ -104,6 +104,9 @@ def test_a_lease_that_somebody_waits_for_is_found(service):
     locks.write_text(f"{others}3: LEASE  BREAKING  READ  1101 00:2f:19 0 EOF\n")
     with pytest.raises(NotMovableError, match="process 1001 holds a file lease"):
         service.look()
+    assert service.look(leases=False) == 1100
+    assert hold_leases([1101], service.folder)
+    assert not hold_leases([1100, 1102], service.folder)
 
 
 @pytest.mark.parametrize(
