@@ -116,7 +116,7 @@ class Migration(Part):
     technique : see `testbed.migration.technique`. tracker : how pre-copy finds written pages.
     """
 
-    technique: Literal["cold", "delta", "pre-copy", "post-copy", "hybrid"] = "delta"
+    technique: Literal["cold", "delta", "pre-copy", "post-copy", "hybrid"] = "pre-copy"
     tracker: Literal["auto", "write-protect", "content"] | None = None
     rounds: int = Field(default=8, ge=1)
     small_enough: Size = 256 * 1024.0
