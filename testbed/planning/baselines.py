@@ -1,0 +1,87 @@
+"""Ngo's three planners to compare with (V.A): cloud, random, nearest.
+
+They do not coordinate. The radio goes where the rule for handovers leads it, and it is that
+handover which makes random and nearest look for another server; none of them minds how full a
+server or base station is (`testbed.planning.checks` tells). Among which servers the paper's random
+planner draws is not said; here it is all of S, which has the cloud's in it.
+"""
+
+import math
+from dataclasses import dataclass
+
+from testbed.errors import ScenarioError
+from testbed.planning.fleet import Fleet, FleetPlan, FleetUser, Placement, Server, stay
+from testbed.planning.fleet_planner import Settings
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Every container is in the cloud, wherever its user is."""
+
+    settings: Settings
+
+    def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:  # noqa: ARG002
+        """In the first of the cloud's servers.
+
+        Raises
+        ------
+        ScenarioError
+            If there is none.
+        """
+        server = next((server.name for server in fleet.servers if server.cloud), None)
+        if server is None:
+            raise ScenarioError("planner cloud: no server of the fleet is the cloud's; add one")
+        return FleetPlan(
+            {
+                user.name: Placement(user.name, _radio(user), server, "always in the cloud")
+                for user in fleet.users
+            }
+        )
+
+
+@dataclass(frozen=True)
+class RandomServer:
+    """At each handover the container goes to some server, by chance the present one."""
+
+    settings: Settings
+
+    def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:  # noqa: ARG002
+        """Drawn from the settings' generator, once for each user that is handed over."""
+        placements = {}
+        for user in fleet.users:
+            if _radio(user) == user.base_station:
+                placements[user.name] = stay(user, "no handover")
+                continue
+            drawn = fleet.servers[int(self.settings.generator.integers(len(fleet.servers)))]
+            placements[user.name] = Placement(user.name, _radio(user), drawn.name, "drawn")
+        return FleetPlan(placements)
+
+
+@dataclass(frozen=True)
+class NearestServer:
+    """At each handover the container goes to the server that is nearest to its user."""
+
+    settings: Settings
+
+    def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:  # noqa: ARG002
+        """By distance on the map; of equally near ones, and of those without a place, the first."""
+        placements = {}
+        for user in fleet.users:
+            if _radio(user) == user.base_station:
+                placements[user.name] = stay(user, "no handover")
+                continue
+            far_m = [_distance_m(user, server) for server in fleet.servers]
+            nearest = fleet.servers[far_m.index(min(far_m))]
+            reason = f"{min(far_m):.0f} m away" if math.isfinite(min(far_m)) else "no place known"
+            placements[user.name] = Placement(user.name, _radio(user), nearest.name, reason)
+        return FleetPlan(placements)
+
+
+def _radio(user: FleetUser) -> str:
+    return user.serving or user.base_station
+
+
+def _distance_m(user: FleetUser, server: Server) -> float:
+    """From user to server, metres; infinite to one that stands nowhere on the map."""
+    far_m = math.hypot(server.x_m - user.x_m, server.y_m - user.y_m)
+    return math.inf if math.isnan(far_m) else far_m
