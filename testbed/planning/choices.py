@@ -21,8 +21,8 @@ from functools import cached_property
 import numpy as np
 
 from testbed.handoff.durations import checkpoint_s, restore_s, sending_s
-from testbed.planning.delay import processing_s, transmission_s
-from testbed.planning.fleet import RESOURCES, Fleet
+from testbed.planning.delay import Delay, estimate_delay, processing_s, transmission_s
+from testbed.planning.fleet import RESOURCES, Fleet, Placement
 from testbed.roads.arrays import Bools, Floats, Ints
 
 
@@ -174,6 +174,28 @@ def migration_times_s(fleet: Fleet) -> Floats:
     taken[between_bps[now] <= 0] = np.inf
     taken[np.arange(len(now)), now] = 0.0
     return taken
+
+
+def expected_delay(fleet: Fleet, placement: Placement) -> Delay:
+    """The delay of a user's tasks then, if it is where a placement says (Ngo, IV.A).
+
+    Raises
+    ------
+    ScenarioError
+        If user, base station or server is not of the fleet.
+    """
+    row, station, server = fleet.numbers(placement)
+    user, (wired_bps, rtt_s) = fleet.users[row], fleet.wired
+    return estimate_delay(
+        measured_processing_s=user.work.processing_s,
+        speed=fleet.servers[int(fleet.present[1][row])].speed,
+        other_speed=fleet.servers[server].speed,
+        task_bytes=user.work.task_bytes,
+        radio_rate_bps=float(fleet.radio[0][row, station]),
+        wired_rate_bps=float(wired_bps[station, server]),
+        rtt_s=float(rtt_s[station, server]),
+        queueing_s=user.work.queueing_s,
+    )
 
 
 def without_dominated(choices: Choices) -> Choices:

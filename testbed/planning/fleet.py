@@ -208,6 +208,32 @@ class Fleet:
         return {server.name: number for number, server in enumerate(self.servers)}
 
     @cached_property
+    def user_index(self) -> dict[str, int]:
+        """Number of each user, by name."""
+        return {user.name: number for number, user in enumerate(self.users)}
+
+    def numbers(self, placement: "Placement") -> tuple[int, int, int]:
+        """Numbers of a placement's user, base station and server.
+
+        Raises
+        ------
+        ScenarioError
+            If one of them is not of this fleet.
+        """
+        for kind, name, known in (
+            ("user", placement.user, self.user_index),
+            ("base station", placement.base_station, self.station_index),
+            ("server", placement.server, self.server_index),
+        ):
+            if name not in known:
+                raise ScenarioError(f"a plan for {placement.user!r}: no {kind} {name!r} is known")
+        return (
+            self.user_index[placement.user],
+            self.station_index[placement.base_station],
+            self.server_index[placement.server],
+        )
+
+    @cached_property
     def present(self) -> tuple[Ints, Ints]:
         """Numbers of the base station and of the server that each user has now, shape (U,)."""
         stations = [self.station_index[user.base_station] for user in self.users]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from testbed.handoff.durations import ContainerSize, HostFactors
 from testbed.planning.checks import violations
 from testbed.planning.fleet import (
+    UNLIMITED,
     BaseStation,
     Fleet,
     FleetPlan,
@@ -98,23 +99,34 @@ def every_plan(of):
 
 
 @st.composite
-def fleets(draw):
-    """Up to three users, two base stations and three servers, of any room and any links."""
+def fleets(draw, *, feasible=False):
+    """Up to three users, two base stations and three servers, of any room and any links.
+
+    Feasible ones have a way for everybody into the cloud, and room for all there.
+    """
     server_names, station_names = ("a", "b", "cloud"), ("bs-a", "bs-b")
     few = st.integers(0, 3)
     servers = tuple(
         Server(
             name,
             draw(st.sampled_from([500.0, 1000.0, 2000.0])),
-            Resources(float(draw(few)), 100.0 * draw(few), 1e9, 1e12),
+            UNLIMITED
+            if feasible and name == "cloud"
+            else Resources(float(draw(few)), 100.0 * draw(few), 1e9, 1e12),
             HostFactors(draw(st.floats(0, 1e-4)), draw(st.floats(0, 1e-4))),
             cloud=name == "cloud",
         )
         for name in server_names
     )
-    stations = tuple(BaseStation(name, draw(few)) for name in station_names)
-    links = tuple(link for link in ngo_links() if draw(st.integers(0, 9)) > 0)
-    level = st.sampled_from([WEAK, FAIR, GOOD])
+    stations = tuple(
+        BaseStation(name, draw(st.integers(2, 3) if feasible else few)) for name in station_names
+    )
+    links = tuple(
+        link
+        for link in ngo_links()
+        if (feasible and "cloud" in {link.source, link.target}) or draw(st.integers(0, 9)) > 0
+    )
+    level = st.sampled_from([FAIR, GOOD] if feasible else [WEAK, FAIR, GOOD])
     users = tuple(
         FleetUser(
             f"u{number}",

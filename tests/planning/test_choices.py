@@ -4,12 +4,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_fleet import FAIR, GOOD, WEAK, fleet, fleets, ngo_links, user
 
 from testbed.errors import ScenarioError
 from testbed.handoff.durations import ContainerSize, HostFactors, estimate_durations
-from testbed.planning.choices import migration_times_s, reachable_choices, without_dominated
-from testbed.planning.fleet import BaseStation, Fleet, Heard, Resources, Server
+from testbed.planning.choices import (
+    expected_delay,
+    migration_times_s,
+    reachable_choices,
+    without_dominated,
+)
+from testbed.planning.fleet import BaseStation, Fleet, Heard, Placement, Resources, Server
 from testbed.scenario import Link
 
 
@@ -99,6 +105,19 @@ def test_migration_times_are_equation_5_s():
     assert found[0] == pytest.approx([0.0, 1.365, 0.2 + 20 / 75 + 0.15 + 1e-6 * 152.5e6 / 2000])
 
 
+@settings(max_examples=50)
+@given(of=st.one_of(fleets(), fleets(feasible=True)))
+def test_one_delay_asked_for_alone_is_that_of_the_choice(of):
+    choices = reachable_choices(of)
+    for row, delay_s in enumerate(choices.delay_s):
+        place = Placement(
+            of.users[choices.user[row]].name,
+            of.base_stations[choices.base_station[row]].name,
+            of.servers[choices.server[row]].name,
+        )
+        assert expected_delay(of, place).total_s == pytest.approx(delay_s)
+
+
 def test_with_room_for_all_each_user_keeps_one_choice():
     kept = without_dominated(reachable_choices(fleet(user("u"), user("v", tasks=1000.0))))
     # Without scarcity only the best remains: to stay costs 0, to move gains 0.8 - 0.5
@@ -117,7 +136,7 @@ def test_where_room_is_scarce_the_second_best_stays():
 
 
 @settings(max_examples=150)
-@given(of=fleets())
+@given(of=st.one_of(fleets(), fleets(feasible=True)))
 def test_every_choice_that_was_left_out_has_a_better_one_in_its_stead(of):
     choices = reachable_choices(of)
     kept = without_dominated(choices)
