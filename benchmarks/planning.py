@@ -225,14 +225,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="3 fleets of each kind instead of 20")
+    parser.add_argument("--quick", action="store_true", help="3 fleets of each kind instead of 10")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     options = parser.parse_args()
     planned(draw_fleet(0, 20, 10, 5, room=2.0), "highs")  # Whatever is loaded once is loaded now.
     results = {
         room: [
             measure(draw_fleet(seed, USERS, STATIONS, SERVERS, room=room))
-            for seed in range(3 if options.quick else 20)
+            for seed in range(3 if options.quick else 10)
         ]
         for room in ROOM
     }

@@ -127,7 +127,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_plans(monkeypatch):
         Orchestrated(given_settings()).plan(fleet(user()))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(of=fleets(feasible=True))
 def test_an_optimal_plan_meets_all_constraints_and_is_the_same_again(of):
     planner = Orchestrated(given_settings())

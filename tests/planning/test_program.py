@@ -112,7 +112,7 @@ def test_a_base_station_serves_no_more_than_it_can(name):
     assert violations(of, plan_of(choices, solve(choices, Solver(name)))) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(of=st.one_of(fleets(), fleets(feasible=True)))
 def test_highs_and_trying_everything_find_the_same_profit(of):
     best = best_by_trying(of)
@@ -127,7 +127,7 @@ def test_highs_and_trying_everything_find_the_same_profit(of):
         assert violations(of, plan_of(choices, found)) == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(of=fleets(feasible=True))
 def test_cbc_and_trying_everything_find_the_same_profit(of):
     best = best_by_trying(of)
@@ -135,7 +135,7 @@ def test_cbc_and_trying_everything_find_the_same_profit(of):
     assert solve(choices, Solver("cbc")).profit_s == pytest.approx(best, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     count=st.integers(10, 30),
     cores=st.integers(0, 40),
@@ -198,7 +198,7 @@ def test_both_solvers_agree_on_a_crowd():
     assert one <= relaxed_profit_s(choices) + 1e-6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(of=fleets(feasible=True), dear=st.floats(0, 10), full=st.floats(0, 10))
 def test_no_plan_exceeds_a_bound_whatever_the_prices(of, dear, full):
     best = best_by_trying(of)
