@@ -9,8 +9,8 @@ Where the paper leaves room, this is how it is read:
 - ``S_D`` is called "the size of the container image D_u", though D_u is the container. It only
   scales psi, which is learnt: any size will do that is used in learning and in estimating alike.
 - Both checkpoints are taken to last equally long: CRIU walks the whole memory either time.
-- Sending takes the bytes at the link's rate. The link's one-way delay is added, which equation 5
-  leaves out; a delay of 0 gives the paper's number.
+- Sending takes the bytes at the link's rate, as the paper's transmission delay (IV.A) does, and the
+  link's one-way delay; a delay of 0 leaves that out.
 """
 
 import statistics

@@ -7,8 +7,9 @@ what Ngo's random and nearest planners do (figure 6): the handover sets off the 
 
 Where the paper leaves room, this is how it is read:
 
-- Figure 2 shows that the shorter of both lies within the longer, and no formula says where.
-  `Coordination.alignment` does; in the middle, an error in either direction costs least.
+- A downtime of ``max(T_mig, T_ho)`` means that the shorter of both lies within the longer. No
+  formula says where; `Coordination.alignment` does. In the middle, an error in either direction
+  costs least.
 - "A 10 % error margin" lengthens both estimated parts of the migration: the pre-migration begins
   that much earlier than it would have to, and place is kept for a longer migration. The handover's
   length is set by the radio and gets no margin.

@@ -7,6 +7,7 @@ planner draws is not said; here it is all of S, which has the cloud's in it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from testbed.errors import ScenarioError
@@ -47,14 +48,11 @@ class RandomServer:
 
     def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:  # noqa: ARG002
         """Drawn from the settings' generator, once for each user that is handed over."""
-        placements = {}
-        for user in fleet.users:
-            if _radio(user) == user.base_station:
-                placements[user.name] = stay(user, "no handover")
-                continue
-            drawn = fleet.servers[int(self.settings.generator.integers(len(fleet.servers)))]
-            placements[user.name] = Placement(user.name, _radio(user), drawn.name, "drawn")
-        return FleetPlan(placements)
+
+        def drawn(_: FleetUser) -> tuple[Server, str]:
+            return fleet.servers[int(self.settings.generator.integers(len(fleet.servers)))], "drawn"
+
+        return _at_handovers(fleet, drawn)
 
 
 @dataclass(frozen=True)
@@ -65,16 +63,26 @@ class NearestServer:
 
     def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:  # noqa: ARG002
         """By distance on the map; of equally near ones, and of those without a place, the first."""
-        placements = {}
-        for user in fleet.users:
-            if _radio(user) == user.base_station:
-                placements[user.name] = stay(user, "no handover")
-                continue
+
+        def nearest(user: FleetUser) -> tuple[Server, str]:
             far_m = [_distance_m(user, server) for server in fleet.servers]
-            nearest = fleet.servers[far_m.index(min(far_m))]
-            reason = f"{min(far_m):.0f} m away" if math.isfinite(min(far_m)) else "no place known"
-            placements[user.name] = Placement(user.name, _radio(user), nearest.name, reason)
-        return FleetPlan(placements)
+            known = math.isfinite(min(far_m))
+            reason = f"{min(far_m):.0f} m away" if known else "no place known"
+            return fleet.servers[far_m.index(min(far_m))], reason
+
+        return _at_handovers(fleet, nearest)
+
+
+def _at_handovers(fleet: Fleet, choose: Callable[[FleetUser], tuple[Server, str]]) -> FleetPlan:
+    """Another server, with the reason, for each user that is handed over; all others stay."""
+    placements = {}
+    for user in fleet.users:
+        if _radio(user) == user.base_station:
+            placements[user.name] = stay(user, "no handover")
+        else:
+            server, reason = choose(user)
+            placements[user.name] = Placement(user.name, _radio(user), server.name, reason)
+    return FleetPlan(placements)
 
 
 def _radio(user: FleetUser) -> str:

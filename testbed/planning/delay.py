@@ -11,9 +11,6 @@ queueing
     What is measured beyond the other three. The paper takes it for the same before and after, so it
     falls out of equation 4; here it is carried along to give the whole delay. It therefore holds
     what the other three leave out, too: the radio's own delay, and the way back of a result.
-
-The paper prints equation 4 as though it were a delay; its left side is the *change*: what is saved,
-and below 0 if the new place is worse.
 """
 
 from dataclasses import dataclass
