@@ -165,6 +165,20 @@ class TriggerRecord:
 
 
 @dataclass(frozen=True)
+class DelayEstimateRecord:
+    """The delay that was estimated for a user's tasks, from this time until the next such row."""
+
+    time_s: float
+    user: str
+    base_station: str
+    server: str
+    processing_s: float
+    transmission_s: float
+    propagation_s: float
+    queueing_s: float
+
+
+@dataclass(frozen=True)
 class DelayWindowRecord:
     """What a user's requests took in one window, beside what had been estimated for them.
 

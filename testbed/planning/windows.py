@@ -5,11 +5,27 @@ import math
 import pandas as pd
 
 from testbed.errors import ResultsError
-from testbed.records import NAN, DelayWindowRecord
+from testbed.planning.delay import Delay
+from testbed.planning.fleet import Placement
+from testbed.records import NAN, DelayEstimateRecord, DelayWindowRecord
 
 ESTIMATES = ("time_s", "user", "processing_s", "transmission_s", "propagation_s", "queueing_s")
-"""Columns of a table of estimates; one holds from its time until the same user's next."""
+"""What is needed of a table of `DelayEstimateRecord`."""
 _REQUESTS = ("time_s", "user", "service", "delay_s", "processing_s", "correct")
+
+
+def estimate_record(time_s: float, placement: Placement, delay: Delay) -> DelayEstimateRecord:
+    """A row that says what was expected of a placement, from a time of the run on, seconds."""
+    return DelayEstimateRecord(
+        time_s=time_s,
+        user=placement.user,
+        base_station=placement.base_station,
+        server=placement.server,
+        processing_s=delay.processing_s,
+        transmission_s=delay.transmission_s,
+        propagation_s=delay.propagation_s,
+        queueing_s=delay.queueing_s,
+    )
 
 
 def delay_windows(
@@ -25,7 +41,7 @@ def delay_windows(
     requests : pandas.DataFrame
         As `testbed.records.RequestRecord` (`Run.requests`).
     estimates : pandas.DataFrame
-        With the columns `ESTIMATES`: a user, since when, and the parts of its `Delay`, seconds.
+        As `testbed.records.DelayEstimateRecord`; at least the columns `ESTIMATES`.
     window_s : float
         How long a window is, seconds; the first begins at 0.
 

@@ -15,7 +15,9 @@ from testbed.planning.delay import (
     queueing_s,
     transmission_s,
 )
-from testbed.planning.windows import delay_windows
+from testbed.planning.fleet import Placement
+from testbed.planning.windows import delay_windows, estimate_record
+from testbed.records import DelayEstimateRecord
 
 amounts = st.floats(1e-3, 1e3)
 
@@ -125,6 +127,18 @@ def test_each_window_stands_beside_its_estimate():
     assert (second.requests, second.answered) == (2, 1)
     assert second.error_s == pytest.approx(0.2)
     assert second.error_share == pytest.approx(2 / 3)
+
+
+def test_estimates_are_joined_as_they_were_recorded():
+    rows = [
+        estimate_record(at_s, Placement("u", "bs-b", "b"), Delay(0.2, at_s / 10, 0.1, 0.05))
+        for at_s in (0.0, 1.0)
+    ]
+    assert rows[1] == DelayEstimateRecord(1.0, "u", "bs-b", "b", 0.2, 0.1, 0.1, 0.05)
+    measured = requests((1.5, "u", "yolo", 0.5, 0.2, True))
+    (found,) = delay_windows(measured, pd.DataFrame([row.__dict__ for row in rows]), 2.0)
+    assert found.estimated_s == pytest.approx(0.45)  # 0.2 + 0.1 + 0.1 + 0.05
+    assert found.error_s == pytest.approx(-0.05)
 
 
 def test_a_window_without_estimate_or_answer_says_nothing_of_its_error():
