@@ -32,6 +32,7 @@ def test_every_way_is_measured_and_none_is_above_the_bound(ways):
     assert all(way.took_s > 0 for way in ways)
     assert all(way.profit_s <= way.bound_s + 1e-6 or math.isnan(way.profit_s) for way in ways)
     assert [way.broken for way in ways[:4]] == [0, 0, 0, 0]
+    assert all(way.busy_s >= 0 for way in ways)
 
 
 def test_greedy_takes_what_is_left_in_turn():
@@ -58,7 +59,9 @@ def test_rows_say_whether_the_slowest_fleet_met_the_goal(ways):
 
 
 def test_the_table_has_a_line_for_every_way(ways):
-    none = [Found("greedy", 0.1, 5, math.nan, 1.0, 1) if w.how == "greedy" else w for w in ways]
+    none = [
+        Found("greedy", 0.1, 0.1, 5, math.nan, 1.0, 1) if w.how == "greedy" else w for w in ways
+    ]
     lines = table({1.1: [none]}).splitlines()
     assert len(lines) == 2 + len(ways)
     assert max(map(len, lines)) <= 110
