@@ -169,7 +169,7 @@ class Fleet:
     Raises
     ------
     ScenarioError
-        If a name stands twice, or a user is where nothing is.
+        If a name stands twice, a server does nothing, or a user is where nothing is.
     """
 
     users: tuple[FleetUser, ...]
@@ -189,6 +189,9 @@ class Fleet:
             twice = [name for name, count in Counter(n.name for n in named).items() if count > 1]
             if twice:
                 raise ScenarioError(f"{kind}: {', '.join(twice[:3])} twice; names must be unique")
+        for server in self.servers:
+            if not server.speed > 0:
+                raise ScenarioError(f"{server.name} has a speed of {server.speed:g}: above 0")
         for user in self.users:
             if user.server not in self.server_index:
                 raise ScenarioError(f"{user.name} has its service at {user.server!r}: no server")

@@ -61,6 +61,17 @@ def test_a_base_station_that_is_lost_is_compared_at_the_slowest_rate():
     assert found["bs-b", "b"][1] == pytest.approx(0.8)
 
 
+def test_a_level_that_carries_nothing_is_not_chosen():
+    class Deaf(type(fleet().rates)):
+        def throughput_bps(self, rssi_dbm):
+            return np.where(np.asarray(rssi_dbm) >= FAIR + 1, 50e6, 0.0)
+
+    of = fleet(user())
+    found = reachable_choices(replace(of, rates=Deaf()))
+    assert {of.base_stations[b].name for b in found.base_station} == {"bs-b"}
+    assert np.isfinite(found.profit_s).all()
+
+
 def test_where_no_link_leads_is_not_chosen():
     without = [link for link in ngo_links() if {link.source, link.target} != {"a", "b"}]
     assert {s for _, s in table(reachable_choices(fleet(user(), links=tuple(without))))} == {
@@ -171,6 +182,7 @@ def test_nobody_has_no_choices():
         (lambda: fleet(user("u"), user("u")), "users: u twice"),
         (lambda: fleet(user(server="elsewhere")), "no server"),
         (lambda: fleet(user(station="elsewhere")), "no base station"),
+        (lambda: fleet(servers=(Server("a", 0.0),)), "speed of 0"),
     ],
 )
 def test_a_fleet_that_cannot_be_is_refused(wrong, said):
