@@ -132,6 +132,14 @@ class PreflightError(MigrationError):
         self.reasons = reasons
 
 
+class InfeasiblePlanError(TestbedError, ValueError):
+    """No placement of all users meets every constraint."""
+
+
+class PlanTimeoutError(TestbedError, TimeoutError):
+    """The time was up before any placement of all users was found."""
+
+
 class CheckpointError(TestbedError, ValueError):
     """What should be a checkpoint is none, or is not whole."""
 

@@ -148,6 +148,63 @@ class RequestRecord:
 
 
 @dataclass(frozen=True)
+class TriggerRecord:
+    """One trigger of a timed handoff: when it was planned, and when it really happened.
+
+    trigger : ``pre-migration``, ``migration`` or ``handover``. variant : how it was timed
+    (`testbed.handoff.timing`). error_ms : actual less planned; above 0 means too late.
+    """
+
+    user: str
+    migration: str
+    variant: str
+    trigger: str
+    planned_s: float
+    actual_s: float
+    error_ms: float
+
+
+@dataclass(frozen=True)
+class DelayEstimateRecord:
+    """The delay that was estimated for a user's tasks, from this time until the next such row."""
+
+    time_s: float
+    user: str
+    base_station: str
+    server: str
+    processing_s: float
+    transmission_s: float
+    propagation_s: float
+    queueing_s: float
+
+
+@dataclass(frozen=True)
+class DelayWindowRecord:
+    """What a user's requests took in one window, beside what had been estimated for them.
+
+    Means over the window's right answers, seconds; network is all but the processing.
+    requests : how many were sent; answered : how many of them count; estimated : of those, how many
+    had an estimate. error_share : of the measured delay; above 0 means estimated too long.
+    """
+
+    user: str
+    service: str
+    from_s: float
+    to_s: float
+    requests: int
+    answered: int
+    estimated: int
+    measured_s: float
+    measured_processing_s: float
+    measured_network_s: float
+    estimated_s: float
+    estimated_processing_s: float
+    estimated_network_s: float
+    error_s: float
+    error_share: float
+
+
+@dataclass(frozen=True)
 class LinkRecord:
     """One direction of an emulated path: what was asked for, set and measured.
 

@@ -1,0 +1,80 @@
+"""The interface of planners that decide for all users at once, and how one is found by name."""
+
+import difflib
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol
+
+from numpy.random import Generator
+
+from testbed.errors import ScenarioError
+from testbed.planning.fleet import Fleet, FleetPlan
+from testbed.planning.program import Solver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GROUP = "testbed.fleet_planners"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every planner of all users is made with; each takes of it what it needs.
+
+    Attributes
+    ----------
+    generator : numpy.random.Generator
+        Where chance comes from, for planners that leave something to it.
+    solver : Solver
+        For planners that solve a program.
+    weight : float
+        Seconds of delay, summed over tasks, that one second without service counts for.
+    """
+
+    generator: Generator
+    solver: Solver = field(default_factory=Solver)
+    weight: float = 1.0
+
+
+class FleetPlanner(Protocol):
+    """Says where every user's service and radio link should be; pure.
+
+    It is made by calling its entry point with one `Settings`. The same fleet and the same last plan
+    give the same plan, chance apart, which comes from the settings' generator.
+    """
+
+    def plan(self, fleet: Fleet, previous: FleetPlan | None = None) -> FleetPlan:
+        """Where everybody is to be; `previous` is what was planned last, if anything was."""
+        ...
+
+
+def fleet_planner_names() -> list[str]:
+    """Names of all installed planners, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def make_fleet_planner(name: str, settings: Settings) -> FleetPlanner:
+    """Make the planner of this name.
+
+    Parameters
+    ----------
+    name : str
+        An entry point of the group ``testbed.fleet_planners``.
+    settings : Settings
+        What it is made with.
+
+    Raises
+    ------
+    ScenarioError
+        If no planner has that name.
+    """
+    for point in entry_points(group=GROUP, name=name):
+        factory: Callable[[Settings], FleetPlanner] = point.load()
+        return factory(settings)
+    known = fleet_planner_names()
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
+    raise ScenarioError(
+        f"there is no planner {name!r} for all users at once; {hint}. Your own enters through the "
+        f"entry-point group {GROUP!r}"
+    )
