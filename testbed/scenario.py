@@ -299,7 +299,6 @@ class Scenario(Part):
                     f"there are {SERVERS_TO_MOVE} such servers; add one to hosts"
                 )
 
-
     def _planning_problems(self) -> Iterator[str]:
         tiers = self.planning.tiers
         for tier in tiers:

@@ -112,7 +112,9 @@ class Follower:
     def hosts_of(self, site: str) -> tuple[str, str]:
         """Server and base station that stand for a site now; empty where none was bound."""
         known = self._binder.known(site)
-        return (known.server, known.base_station) if known else ("", "")
+        if known is None:  # its base station may stand for another cell by now
+            return (self._steering.server if site == self.service_site else "", "")
+        return known.server, known.base_station
 
     @property
     def idle(self) -> bool:

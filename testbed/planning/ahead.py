@@ -45,9 +45,7 @@ def by_site(
     return tuple(sorted(merged, key=lambda one: (one.step, -one.probability)))
 
 
-def stays_ahead(
-    candidates: Sequence[Candidate], here: str, certainty: float
-) -> tuple[Stay, ...]:
+def stays_ahead(candidates: Sequence[Candidate], here: str, certainty: float) -> tuple[Stay, ...]:
     """The sites that come one after another, as far as they are likely enough.
 
     Parameters

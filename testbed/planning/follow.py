@@ -1,10 +1,13 @@
 """Planners that follow the user from cell to cell."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from testbed.planning.ahead import settled, stays_ahead
 from testbed.planning.planner import Plan, SystemView
 from testbed.planning.setting import Setting
+from testbed.prediction.predictor import Candidate
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,31 @@ class Predictive:
 
     def plan(self, view: SystemView) -> Plan:
         """The next site in which the user settles is prepared when it is near and likely enough."""
-        here = view.serving_cell
+        here, service = view.serving_cell, view.service_site
         ahead = stays_ahead(view.candidates, here, self.certainty)
-        leaves_s = ahead[0].eta_s if ahead else float("inf")
-        if view.service_site == here:
-            return self._settle(view, here)
-        if leaves_s < self.short_stay_s:
-            passing = f"in {here} for {leaves_s:.0f} s only: forwarded to {view.service_site}"
-            return self._settle(view, view.service_site, passing)
-        return Plan(here, here, "", "the radio has moved; the service follows")
-
-    def _settle(self, view: SystemView, stays_at: str, why: str = "") -> Plan:
-        """The service stays; the next site worth a migration is prepared in time."""
-        here = view.serving_cell
-        ahead = stays_ahead(view.candidates, here, self.certainty)
+        passing = ""
+        if service != here:
+            leaves_s = ahead[0].eta_s if ahead else math.inf
+            if not service or leaves_s >= self.short_stay_s:
+                return Plan(here, here, "", "the radio has moved; the service follows")
+            passing = f"leaves {here} in {leaves_s:.0f} s: forwarded to {service}; "
         coming = next(iter(settled(ahead, self.short_stay_s)), None)
         if coming is None:
-            return Plan(stays_at, here, "", why or self._nothing_yet(view, bool(ahead)))
-        seen = f"{coming.site} in {coming.eta_s:.0f} s with {coming.probability:.0%}"
-        reason = f"{why}; {seen}" if why else seen
-        if coming.site == stays_at:
-            return Plan(stays_at, here, "", f"{reason}: it is there")
+            return Plan(service, here, "", passing + (_seen(view.candidates, here)))
+        seen = f"{passing}{coming.site} in {coming.eta_s:.0f} s with {coming.probability:.0%}"
+        if coming.site == service:
+            return Plan(service, here, "", f"{seen}: it is there")
         if coming.eta_s > self.lead_s:
-            return Plan(stays_at, here, "", f"{reason}: not yet")
-        return Plan(stays_at, here, coming.site, reason)
+            return Plan(service, here, "", f"{seen}: not yet")
+        return Plan(service, here, coming.site, seen)
 
-    def _nothing_yet(self, view: SystemView, passes: bool) -> str:
-        best = next((c for c in view.candidates if c.site != view.serving_cell), None)
-        if best is None:
-            return "no other site is in sight"
-        seen = f"{best.site} in {best.eta_s:.0f} s with {best.probability:.0%}"
-        return f"{seen}: too short a stay" if passes else f"{seen}: not yet"
+
+def _seen(candidates: Sequence[Candidate], here: str) -> str:
+    """Why nothing is prepared though something may be in sight."""
+    best = next((one for one in candidates if one.site != here), None)
+    if best is None:
+        return "no other site is in sight"
+    return f"{best.site} in {best.eta_s:.0f} s with {best.probability:.0%}: not yet"
 
 
 def nearest(_: Setting) -> Nearest:

@@ -85,7 +85,7 @@ def pm_op_tier(setting: Setting) -> MultiTier:
 def _multitier(inner: Planner, setting: Setting) -> MultiTier:
     if len(setting.round_trip_s) <= 1:
         raise ScenarioError(
-            "planning.tiers: this planner chooses between tiers, and there is no choice; name those "
-            "that services may be placed on, such as [local, regional]"
+            "planning.tiers: this planner chooses between tiers, and there is no choice; name "
+            "those that services may be placed on, such as [local, regional]"
         )
     return MultiTier(inner, setting.tiers, setting.round_trip_s, setting.slow_mps)

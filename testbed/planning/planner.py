@@ -14,8 +14,8 @@ class SystemView:
 
     serving_cell : the base station the user is connected to.
     service_site : where the user's service runs: a site of any tier (`testbed.roads.tiers`).
-    candidates : which cell comes next, and which one after it (`Candidate.step`); of each step, best
-    first.
+    candidates : which cell comes next, and which ones after it (`Candidate.step`); of each step,
+    best first.
     speed_mps : mean speed while moving, of late; ``nan`` where not known.
     lowest_tier : the service must not be below it.
     tolerated_s : the longest round trip between user and server that the service tolerates.
@@ -34,8 +34,8 @@ class SystemView:
 class Plan:
     """Where things should be.
 
-    service_at : site of any tier; where it does not serve the cell of ``radio_at``, that cell's base
-    station forwards to it.
+    service_at : site of any tier. Where it does not serve the cell of ``radio_at``, that cell's
+    base station forwards to it.
     radio_at : cell.
     prepare_at : site to which the service is to be sent ahead, or empty.
     """

@@ -1,6 +1,7 @@
 """What planners are made with, and how a scenario names them."""
 
 import difflib
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,10 +94,8 @@ def round_trip_s(scenario: Scenario, tier: Tier) -> float:
 
 
 def _ways_s(delay_s: Mapping[tuple[str, str], float], *hosts: str) -> float:
-    there = zip(hosts, hosts[1:], strict=False)
-    return sum(
-        delay_s.get((a, b), math.inf) + delay_s.get((b, a), math.inf) for a, b in there
-    )
+    there = itertools.pairwise(hosts)
+    return sum(delay_s.get((a, b), math.inf) + delay_s.get((b, a), math.inf) for a, b in there)
 
 
 def planner_names() -> list[str]:
