@@ -70,6 +70,7 @@ class Follower:
         self._busy = False
         self._failure: BaseException | None = None
         self._not_before_s = 0.0
+        self._moving_to = ""
         self.service_site = ""
         self.cell = ""
         self._thread = threading.Thread(target=self._work, name=f"follower {following.user}")
@@ -115,6 +116,11 @@ class Follower:
         if known is None:  # its base station may stand for another cell by now
             return (self._steering.server if site == self.service_site else "", "")
         return known.server, known.base_station
+
+    @property
+    def bound_for(self) -> str:
+        """Where the service is, or is being moved: a move that has begun is not called back."""
+        return self._moving_to or self.service_site
 
     @property
     def idle(self) -> bool:
@@ -177,13 +183,15 @@ class Follower:
         try:
             while True:
                 with self._changed:
-                    self._busy = False
+                    self._busy, self._moving_to = False, ""
                     while not self._ending and not self._something_to_do():
                         self._changed.wait(0.1)
                     if self._ending:
                         break
                     self._busy = True
                     wanted = self._wanted
+                    if wanted.service_at != self.service_site:
+                        self._moving_to = wanted.service_at
                 self._step(wanted)
             self._drop()
         except BaseException as error:  # noqa: BLE001 - the loop raises it where it can be handled

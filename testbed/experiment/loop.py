@@ -320,7 +320,7 @@ class Experiment:
     def _take_fix(self, user: User, writer: ResultsWriter) -> None:
         now_s = self._clock.now_s()
         seen = user.watch.look(user.next_fix, now_s)
-        plan = user.decider.decide(seen, user.follower.service_site)
+        plan = user.decider.decide(seen, user.follower.bound_for)
         writer.add(self._fix_record(user, seen))
         coming = (candidate for candidate in seen.candidates if candidate.step == 1)
         for rank, candidate in enumerate(coming, start=1):

@@ -13,7 +13,8 @@ class SystemView:
     """Everything a planner may use to decide for one user.
 
     serving_cell : the base station the user is connected to.
-    service_site : where the user's service runs: a site of any tier (`testbed.roads.tiers`).
+    service_site : where the user's service runs, or is being moved: a site of any tier
+    (`testbed.roads.tiers`).
     candidates : which cell comes next, and which ones after it (`Candidate.step`); of each step,
     best first.
     speed_mps : mean speed while moving, of late; ``nan`` where not known.
