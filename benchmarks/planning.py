@@ -27,13 +27,13 @@ from testbed.experiment.world import World, make_moving
 from testbed.geography import MapSource
 from testbed.hosts.root import default_cache
 from testbed.measurement.summary import render
-from testbed.mobility.geolife.tracks import find_geolife, segments, user_folders
+from testbed.mobility.geolife.tracks import BoxDeg, find_geolife, segments, user_folders
 from testbed.mobility.report import TraceReport
 from testbed.mobility.sumo.trip import drive_trip
 from testbed.mobility.trace import Trace, distances_m, make_trace
 from testbed.movement import SumoTrip
 from testbed.roads.sources.sumonet import berlin_net
-from testbed.scenario import Scenario, read_scenario
+from testbed.scenario import read_scenario
 from testbed.services.service import find_service
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,7 @@ SEEDS = range(1001, 1011)
 SUMO_DISTANCE_M = 2500.0
 LIMITS_MS = (50.0, 250.0)
 """What the task tolerates: one that only the local tier serves, and one for which regional does."""
+ALL = "all modes"
 GOAL_LESS = 0.65
 """MSMF, abstract: the system reduces network traffic by 65 % while meeting delay requirements."""
 IMAGE_CARGO = Cargo(ahead_bytes=800e6, frozen_bytes=1e6)
@@ -64,9 +65,7 @@ The paper: "65 %" less (abstract), "more than 70 %" for the multitier planners (
 bytes with -op than without; its figures 7 and 8 have no numbers in the text."""
 
 
-def ways_of(folder: Path, scenario: Scenario, box: tuple[float, ...], most: int) -> Iterator[
-    tuple[str, Trace]
-]:  # fmt: skip
+def ways_of(folder: Path, box: BoxDeg, most: int) -> Iterator[tuple[str, Trace]]:
     """The longest ways of each mode that lie on the map and have no gap, as (mode, trace)."""
     west, south, east, north = box
     found: dict[str, list[tuple[float, str, Trace]]] = {mode: [] for mode in MODES}
@@ -129,6 +128,8 @@ def measure(world: World, ways: list[tuple[str, Trace]], cargos: dict[str, Cargo
     rows["group"] = rows["user"].map(groups)
     rows["late_s"] = rows["round_trip_s"] * rows["time_s"]
     rows["ready_moves"] = (rows["ready"] * rows["migrations"]).fillna(0.0)
+    if set(groups.values()) == set(MODES):
+        rows = pd.concat([rows, rows.assign(group=ALL)], ignore_index=True)
     keys = ["limit_ms", "cargo", "group", "planner"]
     sums = rows.groupby(keys, sort=False).sum(numeric_only=True).reset_index()
     nearest = sums[sums["planner"] == "nearest"].set_index(keys[:3])["sent_bytes"]
@@ -146,6 +147,7 @@ def show(title: str, sums: pd.DataFrame) -> str:
     )  # fmt: skip
     tables = []
     for (limit_ms, cargo), part in sums.groupby(["limit_ms", "cargo"], sort=False):
+        rows: list[Any] = list(part.itertuples())
         lines = [
             [
                 str(row.group) if row.planner == PLANNERS[0] else "",
@@ -161,7 +163,7 @@ def show(title: str, sums: pd.DataFrame) -> str:
                 f"{row.ready_moves / row.migrations:.0%}" if row.migrations else "-",
                 f"{row.late_s / row.time_s * 1e3:.0f}",
             ]
-            for row in part.itertuples()
+            for row in rows
         ]
         table = render(headers, lines, right=range(2, len(headers)))
         tables.append(f"\n{title}; tolerates {limit_ms:.0f} ms; {cargo}\n{table}")
@@ -178,9 +180,9 @@ def geolife(data: Path, cache: Path, *, quick: bool) -> tuple[World, list[tuple[
     """
     os.environ["TESTBED_DATA"] = str(data)
     scenario = read_scenario(ROOT / "data" / "scenarios" / "msmf.yml")
-    world = World.load(scenario, cache)
+    world = World.load(scenario.model_copy(update={"duration": None}), cache)
     most = QUICK_WAYS if quick else WAYS
-    return world, list(ways_of(find_geolife([data]), scenario, world.roads.box_deg, most))
+    return world, list(ways_of(find_geolife([data]), world.roads.box_deg, most))
 
 
 def sumo(cache: Path, *, quick: bool) -> tuple[World, list[tuple[str, Trace]]]:
@@ -190,7 +192,9 @@ def sumo(cache: Path, *, quick: bool) -> tuple[World, list[tuple[str, Trace]]]:
         name: user.model_copy(update={"trace": SumoTrip(source="sumo"), "skip": 0.0})
         for name, user in scenario.users.items()
     }
-    berlin = scenario.model_copy(update={"map": MapSource(source="berlin"), "users": users})
+    berlin = scenario.model_copy(
+        update={"map": MapSource(source="berlin"), "users": users, "duration": None}
+    )
     world = World.load(berlin, cache)
     on_edges = frozenset(world.roads.edge_ids.tolist())
     ways = []
@@ -212,33 +216,22 @@ def sumo(cache: Path, *, quick: bool) -> tuple[World, list[tuple[str, Trace]]]:
     return world, ways
 
 
-def goals(sums: pd.DataFrame, where: str) -> list[dict[str, Any]]:
-    """A row for each multitier planner and group, against the paper's claim."""
-    rows = []
+def goals(sums: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row for each multitier planner, group and cargo; the paper's claim is about all ways."""
     tolerant = sums[sums["limit_ms"] == LIMITS_MS[-1]]
-    for row in tolerant[tolerant["planner"].isin(PLANNERS[3:])].itertuples():
-        rows.append(
-            {
-                "name": f"{where}, {row.group}, {row.planner}, {row.cargo}: less traffic",
-                "value": round(float(row.less) * 100, 1),
-                "unit": "%",
-                "peer": "nearest on the same ways",
-                "ratio": None,
-                "goal": GOAL_LESS * 100,
-                "met": bool(row.less >= GOAL_LESS),
-            }
-        )
-    return rows
-
-
-def own_cargo(kind: str) -> Cargo:
-    """What our engine sends of a service: its memory, no layers, as it was measured."""
-    memory = find_service(kind).memory
-    return Cargo(
-        ahead_bytes=memory.private_mb * memory.compressed_share * 1e6,
-        changing_bytes_per_s=memory.load.rate_mb_per_s * memory.compressed_share * 1e6,
-        frozen_bytes=memory.load.changed_within(0.5) * memory.compressed_share * 1e6,
-    )
+    tiered: list[Any] = list(tolerant[tolerant["planner"].isin(PLANNERS[3:])].itertuples())
+    return [
+        {
+            "name": f"GeoLife, {row.group}, {row.planner}, {row.cargo}: less traffic",
+            "value": round(float(row.less) * 100, 1),
+            "unit": "%",
+            "peer": "nearest on the same ways",
+            "ratio": None,
+            "goal": GOAL_LESS * 100 if row.group == ALL else None,
+            "met": bool(row.less >= GOAL_LESS) if row.group == ALL else None,
+        }
+        for row in tiered
+    ]
 
 
 def main() -> int:
@@ -254,7 +247,7 @@ def main() -> int:
     cargos = {
         "100 MB of memory": MEMORY_CARGO,
         "800 MB: image and memory": IMAGE_CARGO,
-        "this engine, packed memory kept fresh": own_cargo("face-detection"),
+        "this engine, packed memory kept fresh": Cargo.of(find_service("face-detection").memory),
     }
     began_s = time.monotonic()
     rows = []
@@ -267,18 +260,19 @@ def main() -> int:
             )
             sums = measure(world, ways, cargos)
             print(show(title, sums))
-            rows += goals(sums, where)
+            rows += goals(sums) if where == "GeoLife" else []
     except DataNotFoundError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     print(f"\n{NOTES}\n")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    for row in rows:
+    judged = [row for row in rows if row["goal"] is not None]
+    for row in judged:
         met = "met" if row["met"] else "NOT MET"
         print(f"{met}: {row['name']}: {row['value']} %, goal {row['goal']:g}")
     print(f"{time.monotonic() - began_s:.0f} s in all")
-    return 0 if all(row["met"] for row in rows) else 1
+    return 0 if all(row["met"] for row in judged) else 1
 
 
 if __name__ == "__main__":

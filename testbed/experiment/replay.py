@@ -6,7 +6,7 @@ compared without a lab. Only the moving of the service is made up here: bytes ov
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import pandas as pd
@@ -16,7 +16,8 @@ from testbed.experiment.world import World
 from testbed.planning.planner import Plan
 from testbed.planning.setting import planner_names, round_trip_s
 from testbed.roads.tiers import Tiers
-from testbed.scenario import Tier
+from testbed.scenario import TIERS, Tier
+from testbed.services.memory import MemoryBehaviour
 
 LONGEST_PAUSE_S = 60.0
 """Where there is no fix for longer, nothing is known of the user and the time is not counted."""
@@ -36,6 +37,20 @@ class Cargo:
     changing_bytes_per_s: float = 0.0
     frozen_bytes: float = 0.0
     rate_bps: float = 100e6
+
+    @classmethod
+    def of(cls, memory: MemoryBehaviour, rate_bps: float = 100e6) -> "Cargo":
+        """What this testbed's engine sends of a service: packed memory, kept fresh every second.
+
+        The image's layers are at every server already.
+        """
+        packed_bytes = memory.compressed_share * 1e6
+        return cls(
+            ahead_bytes=memory.private_mb * packed_bytes,
+            changing_bytes_per_s=memory.load.rate_mb_per_s * packed_bytes,
+            frozen_bytes=memory.load.changed_within(0.5) * packed_bytes,
+            rate_bps=rate_bps,
+        )
 
 
 @dataclass(frozen=True)
@@ -100,12 +115,14 @@ class Carrier:
             if not self._going_to:
                 self._begin()
             if not self._going_to:
-                self._send(self.cargo.changing_bytes_per_s * left_s if self.prepared else 0.0)
+                if self.prepared:
+                    fresh_bps = min(8 * self.cargo.changing_bytes_per_s, self.cargo.rate_bps)
+                    self.sent_bytes += fresh_bps / 8 * left_s
                 return time_s
             needed_s = self._left_bytes / self._bytes_per_s
             spent_s = min(left_s, needed_s)
             left_s -= spent_s
-            self._send(spent_s * self.cargo.rate_bps / 8)
+            self.sent_bytes += spent_s * self.cargo.rate_bps / 8
             self._left_bytes -= spent_s * self._bytes_per_s
             if spent_s == needed_s and self._arrive():
                 return time_s - left_s
@@ -120,9 +137,6 @@ class Carrier:
     def _bytes_per_s(self) -> float:
         """What is gained on the service's changes while sending."""
         return max(1.0, self.cargo.rate_bps / 8 - self.cargo.changing_bytes_per_s)
-
-    def _send(self, sent_bytes: float) -> None:
-        self.sent_bytes += sent_bytes
 
     def _begin(self) -> None:
         site = self._wanted.next_site(self.service_site, self.prepared)
@@ -156,8 +170,8 @@ def watch_all(world: World, user: str) -> list[Sighting]:
     """
     moving = world.moving[user]
     watch = Watch(world, user, moving)
-    times = moving.trace["time_s"].tolist()
-    return [watch.look(number, float(time_s)) for number, time_s in enumerate(times)]
+    times = enumerate(moving.trace["time_s"].tolist())
+    return [watch.look(n, time_s) for n, time_s in times if time_s <= world.duration_s()]
 
 
 def replay_user(
@@ -194,7 +208,7 @@ def replay(
     cargo: Cargo,
     planners: Iterable[str] = (),
     *,
-    sightings: "dict[str, list[Sighting]] | None" = None,
+    sightings: Mapping[str, Sequence[Sighting]] | None = None,
 ) -> pd.DataFrame:
     """What planners bring about on the ways of a scenario's users.
 
@@ -222,7 +236,7 @@ def replay(
     named = list(planners) or planner_names()
     asked = {name: deciders(world, planner=name) for name in named}
     seen = sightings or {user: watch_all(world, user) for user in world.moving}
-    delays_s = {tier: round_trip_s(world.scenario, tier) for tier in ("local", "regional", "cloud")}
+    delays_s = {tier: round_trip_s(world.scenario, tier) for tier in TIERS}
     rows = []
     for user, ways in seen.items():
         for name in named:

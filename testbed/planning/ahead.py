@@ -14,7 +14,8 @@ from testbed.prediction.predictor import Candidate
 class Stay:
     """A site that is expected to serve, and how long.
 
-    eta_s : seconds until it does. stay_s : seconds that it then does; infinite where nobody knows.
+    probability : that it comes at all. eta_s : seconds until it does. stay_s : seconds that it then
+    does; infinite where nobody knows.
     """
 
     site: str
@@ -55,15 +56,15 @@ def stays_ahead(candidates: Sequence[Candidate], here: str, certainty: float) ->
     here : str
         The site that serves now; the first of those that come is another one.
     certainty : float
-        Least probability with which a site counts.
+        Least probability with which a site counts, given that the one before it comes.
     """
     stays: list[Stay] = []
-    last = here
+    last, sure = here, 1.0
     for step in sorted({one.step for one in candidates}):
         likely = [
             one
             for one in candidates
-            if one.step == step and one.site != last and one.probability >= certainty
+            if one.step == step and one.site != last and one.probability >= certainty * sure
         ]
         if not likely:
             continue
@@ -73,7 +74,7 @@ def stays_ahead(candidates: Sequence[Candidate], here: str, certainty: float) ->
             lasts_s = max(0.0, best.eta_s - before.eta_s)
             stays.append(Stay(before.site, before.probability, before.eta_s, lasts_s))
         stays.append(Stay(best.site, best.probability, best.eta_s))
-        last = best.site
+        last, sure = best.site, best.probability
     return tuple(stays)
 
 

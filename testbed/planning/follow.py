@@ -52,7 +52,7 @@ class Predictive:
         seen = f"{passing}{coming.site} in {coming.eta_s:.0f} s with {coming.probability:.0%}"
         if coming.site == service:
             return Plan(service, here, "", f"{seen}: it is there")
-        if coming.eta_s > self.lead_s:
+        if coming.eta_s > self.lead_s or coming.probability < self.certainty:
             return Plan(service, here, "", f"{seen}: not yet")
         return Plan(service, here, coming.site, seen)
 
