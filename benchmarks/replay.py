@@ -5,7 +5,7 @@ SUMO's trips in Berlin at several speeds (section 5.3, figure 7 and table 2). Ma
 links and service are those of data/scenarios/msmf.yml; every way goes through radio, road match,
 prediction and planner as in a live run, and the moving itself is made up: bytes over 100 Mbit/s.
 
-    .venv/bin/python benchmarks/planning.py [--quick] [--json FILE]
+    .venv/bin/python benchmarks/replay.py [--quick] [--json FILE]
 """
 
 import argparse
