@@ -20,7 +20,7 @@ from testbed.errors import ScenarioError
 from testbed.explain import explain, keys, nearest
 from testbed.geography import Cells, MapSource, Tiers
 from testbed.movement import Part, Radio, TraceSpec
-from testbed.units import Duration, Rate, Share, Size
+from testbed.units import Duration, Rate, Share, Size, Speed
 
 Tier = Literal["local", "regional", "cloud"]
 TIERS: tuple[Tier, ...] = ("local", "regional", "cloud")
@@ -69,10 +69,16 @@ class Link(BaseModel, frozen=True):
 
 
 class ServiceSpec(Part):
-    """One offloaded service: its kind (an entry point of ``testbed.services``) and its needs."""
+    """One offloaded service: its kind (an entry point of ``testbed.services``) and its needs.
+
+    tier : on which servers it may be; with `Planning.tiers`, the lowest.
+    max_delay : the longest round trip between user and server that it tolerates; absent means as
+    far as the tier that its kind names.
+    """
 
     kind: str
     tier: Tier = "local"
+    max_delay: Duration | None = None
     options: dict[str, float | int | str] = Field(default_factory=dict)
 
 
@@ -110,6 +116,25 @@ class Handoff(Part):
     certainty: Share = 0.5
 
 
+class Planning(Part):
+    """Where the service should be.
+
+    planner : an entry point of ``testbed.planners``; absent means by `Handoff.protocol`.
+    tiers : on which services may be placed; none means on each service's own only.
+    short_stay : a stay in a site's area that is shorter is not worth a migration.
+    slow : users slower than this keep to the lowest tier.
+    """
+
+    planner: str | None = None
+    tiers: tuple[Tier, ...] = ()
+    short_stay: Duration = 10.0
+    slow: Speed | None = None
+
+    def named(self, handoff: Handoff) -> str:
+        """The planner, named here or by the handoff's protocol."""
+        return self.planner or {"proactive": "pm", "reactive": "nearest"}[handoff.protocol]
+
+
 class Migration(Part):
     """How a running container is moved.
 
@@ -139,6 +164,7 @@ class Scenario(Part):
     services: dict[str, ServiceSpec]
     users: dict[str, UserSpec]
     prediction: Prediction = Prediction()
+    planning: Planning = Planning()
     handoff: Handoff = Handoff()
     migration: Migration = Migration()
     path: Path | None = Field(default=None, exclude=True)
@@ -174,6 +200,7 @@ class Scenario(Part):
             *self._site_problems(),
             *self._link_problems(),
             *self._user_problems(),
+            *self._planning_problems(),
         ]
         if problems:
             raise ValueError("; ".join(problems))
@@ -224,7 +251,7 @@ class Scenario(Part):
     def _paths_needed(self) -> Iterator[tuple[str, str, str]]:
         """Pairs of hosts that must be linked for every user to be followed anywhere."""
         stations = self.hosts_with("base-station")
-        tiers = {spec.tier for spec in self.services.values()}
+        tiers = {spec.tier for spec in self.services.values()} | set(self.planning.tiers)
         servers = [host for tier in tiers for host in self.hosts_with("server", tier)]
         for user in self.hosts_with("user"):
             yield from ((user, station, "its radio link") for station in stations)
@@ -233,6 +260,11 @@ class Scenario(Part):
         for tier in tiers:
             for one, other in itertools.combinations(self.hosts_with("server", tier), 2):
                 yield one, other, f"between which services of tier {tier} move"
+        for lower, upper in itertools.combinations(TIERS, 2):
+            if {lower, upper} <= set(self.planning.tiers):
+                ends = self.hosts_with("server", lower), self.hosts_with("server", upper)
+                for one, other in itertools.product(*ends):
+                    yield one, other, f"between which services move to tier {upper} and back"
 
     def _user_problems(self) -> Iterator[str]:
         used: dict[str, str] = {}
@@ -265,6 +297,22 @@ class Scenario(Part):
                 yield (
                     f"services.{service}.tier: a service of tier {spec.tier} can only move where "
                     f"there are {SERVERS_TO_MOVE} such servers; add one to hosts"
+                )
+
+    def _planning_problems(self) -> Iterator[str]:
+        tiers = self.planning.tiers
+        for tier in tiers:
+            needed = 1 if tier == TIERS[-1] else SERVERS_TO_MOVE
+            if len(self.hosts_with("server", tier)) < needed:
+                yield (
+                    f"planning.tiers: {tier} needs {needed} such servers; add one to hosts, or "
+                    "leave the tier out"
+                )
+        for service, spec in self.services.items():
+            if tiers and spec.tier not in tiers:
+                yield (
+                    f"services.{service}.tier: {spec.tier} is not among planning.tiers; add it "
+                    "there, or choose another"
                 )
 
 

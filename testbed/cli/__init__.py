@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli import checkpoint, movement
+from testbed.cli import checkpoint, movement, planning
 from testbed.errors import TestbedError, UnsupportedMachineError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 lab_app = typer.Typer(help="The hosts of a scenario, without an experiment.", no_args_is_help=True)
 app.command()(movement.match)
 app.command()(movement.predict)
+app.command()(planning.replay)
 app.add_typer(movement.data_app, name="data")
 app.add_typer(lab_app, name="lab")
 app.add_typer(checkpoint.checkpoint_app, name="checkpoint")

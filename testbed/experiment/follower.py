@@ -70,14 +70,21 @@ class Follower:
         self._busy = False
         self._failure: BaseException | None = None
         self._not_before_s = 0.0
+        self._moving_to = ""
         self.service_site = ""
         self.cell = ""
         self._thread = threading.Thread(target=self._work, name=f"follower {following.user}")
 
-    def begin(self, cell: str) -> Binding:
-        """Bind the first cell; the service is then to be started there by the caller."""
+    def begin(self, cell: str, site: str = "") -> Binding:
+        """Bind the first cell, and the first site if it is another one.
+
+        The service is then to be started there by the caller.
+        """
         binding = self._bind(cell, "start", "", "")
         self.cell = self.service_site = cell
+        if site and site != cell:
+            binding = self._bind(site, "start", binding.server, "")
+            self.service_site = site
         self._steering.server = binding.server
         return binding
 
@@ -106,7 +113,14 @@ class Follower:
     def hosts_of(self, site: str) -> tuple[str, str]:
         """Server and base station that stand for a site now; empty where none was bound."""
         known = self._binder.known(site)
-        return (known.server, known.base_station) if known else ("", "")
+        if known is None:  # its base station may stand for another cell by now
+            return (self._steering.server if site == self.service_site else "", "")
+        return known.server, known.base_station
+
+    @property
+    def bound_for(self) -> str:
+        """Where the service is, or is being moved: a move that has begun is not called back."""
+        return self._moving_to or self.service_site
 
     @property
     def idle(self) -> bool:
@@ -149,12 +163,14 @@ class Follower:
 
     def _bind(self, site: str, why: str, server_in_use: str, station_in_use: str) -> Binding:
         here = site == self.service_site
+        ahead = self._prepared
         with self._binding:
             binding = self._binder.bind(
                 site,
                 server_in_use="" if here else server_in_use,
                 station_in_use=station_in_use,
                 held_by=server_in_use if here else "",
+                spared=ahead[1].target if ahead and ahead[0] != site else "",
             )
         self._is.keep(
             BindingRecord(self._is.clock.now_s(), site, binding.server, binding.base_station, why)
@@ -167,13 +183,15 @@ class Follower:
         try:
             while True:
                 with self._changed:
-                    self._busy = False
+                    self._busy, self._moving_to = False, ""
                     while not self._ending and not self._something_to_do():
                         self._changed.wait(0.1)
                     if self._ending:
                         break
                     self._busy = True
                     wanted = self._wanted
+                    if wanted.service_at != self.service_site:
+                        self._moving_to = wanted.service_at
                 self._step(wanted)
             self._drop()
         except BaseException as error:  # noqa: BLE001 - the loop raises it where it can be handled
@@ -183,16 +201,12 @@ class Follower:
         return time.monotonic() >= self._not_before_s and self._has_work()
 
     def _has_work(self) -> bool:
-        if not self._wanted.service_at:
-            return False
-        if self._wanted.service_at != self.service_site:
-            return True
-        ahead = self._wanted.prepare_at
-        return bool(ahead) and (self._prepared is None or self._prepared[0] != ahead)
+        ahead = self._prepared
+        return bool(self._wanted.next_site(self.service_site, ahead[0] if ahead else ""))
 
     def _step(self, wanted: Plan) -> None:
         """Do one thing towards the plan; a failure leaves the service where it is."""
-        site = wanted.service_at if wanted.service_at != self.service_site else wanted.prepare_at
+        site = wanted.next_site(self.service_site)
         try:
             if self._prepared is None or not self._fits(site):
                 self._drop()

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import platform
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from testbed.experiment.follower import Follower, Following
 from testbed.experiment.prepare import Parts, client_folder, container_spec, spec_json
 from testbed.experiment.progress import Steps
 from testbed.experiment.steering import Steering
+from testbed.experiment.watch import Decider, Sighting, Watch, deciders
 from testbed.experiment.world import Moving, World, idle_for_all
 from testbed.handoff.binding import Binder
 from testbed.hosts.lab import Lab
@@ -26,9 +27,7 @@ from testbed.measurement.requests import check_counts, measure_client_gaps, read
 from testbed.measurement.store import ResultsWriter, Run
 from testbed.migration.mover import Mover, Stop
 from testbed.migration.technique import find_technique
-from testbed.planning.follow import Nearest, Predictive
-from testbed.planning.planner import Plan, Planner, SystemView
-from testbed.prediction.states import StateBuilder
+from testbed.planning.planner import Plan
 from testbed.records import (
     FixRecord,
     HostRecord,
@@ -38,19 +37,12 @@ from testbed.records import (
     RequestRecord,
     RunManifest,
 )
-from testbed.scenario import Handoff, Scenario
+from testbed.scenario import TIERS, Scenario
 
 REPORTED_PACKAGES = ("testbed", "ansible-core", "eclipse-sumo", "numpy", "pandas", "pydantic")
 PAUSE_LOOKS = 100
 SETTLE_S = 1.0
 """How long users send before the first fix, and after the last handoff."""
-
-
-def make_planner(handoff: Handoff) -> Planner:
-    """The planner for a scenario's handoff protocol."""
-    if handoff.protocol == "reactive":
-        return Nearest()
-    return Predictive(lead_s=handoff.lead, certainty=handoff.certainty)
 
 
 @dataclass
@@ -59,16 +51,13 @@ class User:
 
     name: str
     moving: Moving
+    watch: Watch
+    decider: Decider
     follower: Follower
     client: str
     rows: str
     next_fix: int = 0
     read: int = 0
-
-    @cached_property
-    def movement(self) -> StateBuilder:
-        """Gathers the fixes for the predictor."""
-        return StateBuilder(self.name)
 
 
 def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
@@ -96,6 +85,7 @@ def manifest(world: World, lab: Lab, parts: Parts, name: str) -> RunManifest:
             "technique": scenario.migration.technique,
             "predictor": scenario.prediction.predictor,
             "protocol": scenario.handoff.protocol,
+            "planner": scenario.planning.named(scenario.handoff),
         },
     )
 
@@ -118,7 +108,7 @@ class Experiment:
         self._parts = parts
         self._steps = steps
         self._folder = folder
-        self._planner = make_planner(self._scenario.handoff)
+        self._deciders = deciders(world)
         self._clock = RunClock()
         self._users: list[User] = []
         self._offsets_s: dict[str, float] = {}
@@ -172,9 +162,7 @@ class Experiment:
         mover = Mover(self._lab, self._offsets_s)
         migration = self._scenario.migration
         for name, spec in self._scenario.users.items():
-            tier = self._scenario.services[spec.service].tier
-            servers = self._scenario.hosts_with("server", tier)
-            stations = self._scenario.hosts_with("base-station")
+            binder, servers = self._hosts_for(spec.service)
             address = self._lab.plan.service_addresses[spec.service]
             follower = Follower(
                 Following(
@@ -187,18 +175,35 @@ class Experiment:
                     tell=self._steps.say,
                 ),
                 mover,
-                Binder(servers, stations, self._scenario.sites),
-                Steering(self._lab, spec.host, address, tuple(servers)),
+                binder,
+                Steering(self._lab, spec.host, address, servers),
             )
-            moving = self._world.moving[name]
-            binding = follower.begin(self._first_cell(moving))
+            moving, decider = self._world.moving[name], self._deciders[name]
+            cell = self._first_cell(moving)
+            binding = follower.begin(cell, decider.first(cell).service_at)
             container = container_spec(self._scenario, self._lab.plan, self._parts, spec.service)
             self._lab[binding.server].call("start_service", spec=spec_json(container))
             follower.start()
-            user = User(name, moving, follower, f"client-{name}", f"/tmp/requests-{name}.csv")  # noqa: S108
+            rows = f"/tmp/requests-{name}.csv"  # noqa: S108
+            watch = Watch(self._world, name, moving)
+            user = User(name, moving, watch, decider, follower, f"client-{name}", rows)
             self._start_client(user)
             self._users.append(user)
         self._clock.sleep_until(self._clock.now_s() + SETTLE_S)
+
+    def _hosts_for(self, service: str) -> tuple[Binder, tuple[str, ...]]:
+        """What gives sites to hosts for a service, and every server that it may come to."""
+        scenario, tiers = self._scenario, self._world.tiers
+        chosen = scenario.planning.tiers
+        own = min(chosen, key=TIERS.index, default=scenario.services[service].tier)
+        by_tier = {t: scenario.hosts_with("server", t) for t in TIERS if t in {*chosen, own}}
+        binder = Binder(
+            by_tier[own],
+            scenario.hosts_with("base-station"),
+            scenario.sites,
+            {site: by_tier[t] for t in chosen if t != "local" for site in tiers.sites(t)},
+        )
+        return binder, tuple(itertools.chain(*by_tier.values()))
 
     def _first_cell(self, moving: Moving) -> str:
         first = moving.trace.iloc[0]
@@ -314,27 +319,23 @@ class Experiment:
 
     def _take_fix(self, user: User, writer: ResultsWriter) -> None:
         now_s = self._clock.now_s()
-        row = {str(k): v for k, v in user.moving.trace.iloc[user.next_fix].items()}
-        x_m, y_m = self._world.roads.projection.point_xy(row["lat_deg"], row["lon_deg"])
-        rssi = user.moving.signal.measure(x_m, y_m)
-        serving = user.moving.handover.update(now_s, rssi)
-        match = user.moving.matcher.update(row["time_s"], row["lat_deg"], row["lon_deg"])
-        state = user.movement.update(
-            float(row["time_s"]),
-            (x_m, y_m),
-            speed_mps=float(row["speed_mps"]),
-            edge=match.edge,
-            offset_m=match.offset_m if match.matched else 0.0,
-            match_probability=match.probability,
-            serving_site=serving,
-            rssi_dbm=rssi,
-        )
-        candidates = self._world.predictor.predict(state)
-        plan = self._planner.plan(
-            SystemView(user.name, serving, user.follower.service_site, tuple(candidates))
-        )
-        fix = FixRecord(
-            time_s=now_s,
+        seen = user.watch.look(user.next_fix, now_s)
+        plan = user.decider.decide(seen, user.follower.bound_for)
+        writer.add(self._fix_record(user, seen))
+        coming = (candidate for candidate in seen.candidates if candidate.step == 1)
+        for rank, candidate in enumerate(coming, start=1):
+            writer.add(
+                PredictionRecord(
+                    now_s, user.name, rank, candidate.site, candidate.probability, candidate.eta_s
+                )
+            )
+        writer.add(_plan_record(now_s, user, plan))
+        user.follower.follow(plan)
+
+    def _fix_record(self, user: User, seen: Sighting) -> FixRecord:
+        row, match, serving = seen.row, seen.match, seen.serving_cell
+        return FixRecord(
+            time_s=seen.time_s,
             user=user.name,
             lat_deg=float(row["lat_deg"]),
             lon_deg=float(row["lon_deg"]),
@@ -346,19 +347,10 @@ class Experiment:
             matched_lon_deg=match.lon_deg,
             match_probability=match.probability,
             match_reason=match.reason,
-            cell=self._world.cells.nearest(x_m, y_m),
+            cell=self._world.cells.nearest(seen.x_m, seen.y_m),
             serving_cell=serving,
-            rssi_dbm=rssi[serving],
+            rssi_dbm=seen.state.recent_rssi[-1][1][serving],
         )
-        writer.add(fix)
-        for rank, candidate in enumerate(candidates, start=1):
-            writer.add(
-                PredictionRecord(
-                    now_s, user.name, rank, candidate.site, candidate.probability, candidate.eta_s
-                )
-            )
-        writer.add(_plan_record(now_s, user, plan))
-        user.follower.follow(plan)
 
 
 def _plan_record(now_s: float, user: User, plan: Plan) -> PlanRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 from testbed.experiment.loop import Experiment
 from testbed.experiment.prepare import build_parts, provision_lab, start_lab
 from testbed.experiment.progress import Steps
+from testbed.experiment.watch import deciders
 from testbed.experiment.world import World
 from testbed.hosts.lab import Lab
 from testbed.hosts.root import default_cache
@@ -106,6 +107,7 @@ def run(
     with Steps(STEPS, quiet=quiet) as steps:
         steps.next("map, cells and traces")
         world = World.load(wanted, where)
+        deciders(world)  # a planner that cannot be made is refused before anything is started
         parts = build_parts(wanted, where, steps)
         up = start_lab(wanted, name, where, steps)
         try:

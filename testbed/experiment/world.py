@@ -13,6 +13,7 @@ from testbed.mobility.load import load_trace
 from testbed.mobility.radio import HandoverRule, SignalModel
 from testbed.mobility.report import TraceReport
 from testbed.mobility.trace import Trace
+from testbed.prediction.outlook import look_ahead
 from testbed.prediction.predictor import Predictor, make_predictor
 from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells
@@ -45,6 +46,19 @@ class Moving:
     matcher: OnlineMatcher
     signal: SignalModel
     handover: HandoverRule
+
+
+def make_moving(
+    scenario: Scenario, roads: RoadMap, cells: Cells, trace: Trace, report: TraceReport
+) -> Moving:
+    """A user at the beginning of its way; every user meets the same radio field."""
+    return Moving(
+        trace=trace,
+        report=report,
+        matcher=OnlineMatcher(roads),
+        signal=SignalModel(cells, scenario.radio, scenario.seed),
+        handover=HandoverRule.from_radio(scenario.radio),
+    )
 
 
 @dataclass(frozen=True)
@@ -90,17 +104,10 @@ class World:
         )
         moving = {}
         for name, user in scenario.users.items():
-            # Every user meets the same radio field.
             trace, report = load_trace(
                 user, scenario, roads, cache / "traces", paths, map_cache=cache / "maps"
             )
-            moving[name] = Moving(
-                trace=trace,
-                report=report,
-                matcher=OnlineMatcher(roads),
-                signal=SignalModel(cells, scenario.radio, scenario.seed),
-                handover=HandoverRule.from_radio(scenario.radio),
-            )
+            moving[name] = make_moving(scenario, roads, cells, trace, report)
         world = cls(scenario, roads, cells, tiers, coverage, predictor, moving)
         world.ask_once()
         return world
@@ -116,7 +123,7 @@ class World:
             edge=match.edge,
             offset_m=match.offset_m if match.matched else 0.0,
         )
-        self.predictor.predict(state)
+        look_ahead(self.predictor, state)
 
     def duration_s(self) -> float:
         """How long the run lasts: what the scenario says, or the longest trace."""

@@ -1,6 +1,6 @@
 """Few hosts serve many sites of a map: which host stands for which site, one after another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from testbed.errors import ScenarioError
@@ -28,19 +28,29 @@ class Binder:
         Hosts that may be used, in the scenario's order.
     fixed : mapping of site to server
         What the scenario decided (`Scenario.sites`).
+    upper : mapping of site to list of str
+        Sites above the cells, and the servers that may stand for each. They have no base station.
     """
 
     servers: list[str]
     base_stations: list[str]
     fixed: Mapping[str, str] = field(default_factory=dict)
+    upper: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _bound: dict[str, Binding] = field(default_factory=dict)
 
     def bind(
-        self, site: str, *, server_in_use: str = "", station_in_use: str = "", held_by: str = ""
+        self,
+        site: str,
+        *,
+        server_in_use: str = "",
+        station_in_use: str = "",
+        held_by: str = "",
+        spared: str = "",
     ) -> Binding:
         """The hosts for ``site``, none of which is in use; an older binding of them ends.
 
-        ``held_by`` is the server that holds the service for this very site, if one does.
+        ``held_by`` is the server that holds the service for this very site, if one does; ``spared``
+        one that is taken only if there is no other.
 
         Raises
         ------
@@ -53,6 +63,8 @@ class Binder:
         if known and server_in_use != known.server and station_in_use != known.base_station:
             return known
         server = held_by or self.fixed.get(site, "")
+        if not server and known and known.server != server_in_use:
+            server = known.server  # what was sent there ahead stays of use
         if server and server == server_in_use:
             raise ScenarioError(
                 f"sites.{site}: {server} holds the service already, under another site; give "
@@ -60,15 +72,17 @@ class Binder:
             )
         if not server:
             fixed = set(self.fixed.values())
-            free = [s for s in self.servers if s != server_in_use and s not in fixed]
+            able = self.upper.get(site, self.servers)
+            free = [s for s in able if s != server_in_use and s not in fixed]
+            free = [s for s in free if s != spared] or free
             if not free:
                 raise ScenarioError(f"no server is free for site {site}; add one to hosts")
             server = self._beside(free, station_in_use)
-        station = self._station(server, station_in_use)
+        station = "" if site in self.upper else self._station(server, station_in_use)
         self._bound = {
             name: b
             for name, b in self._bound.items()
-            if b.server != server and b.base_station != station
+            if b.server != server and (not station or b.base_station != station)
         }
         binding = self._bound[site] = Binding(site, server, station)
         return binding

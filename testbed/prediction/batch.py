@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from testbed.errors import TraceError
 from testbed.mobility.radio import HandoverRule, SignalModel
 from testbed.movement import Radio
-from testbed.prediction.outlook import STEPS, Foreseeing
+from testbed.prediction.outlook import STEPS, look_ahead
 from testbed.prediction.predictor import Candidate, MovementState, Predictor, make_predictor
 from testbed.prediction.states import StateBuilder
 from testbed.roads.cells import Cells
@@ -135,7 +135,7 @@ def predict_states(
     """Ask a predictor at every state; the answer is that of `predict_traces`."""
     rows: list[tuple[Any, ...]] = []
     for state in tqdm(states, desc="predicting", unit="fix", disable=not progress, leave=False):
-        rows += _rows(roads, state, _ahead(predictor, state, steps))
+        rows += _rows(roads, state, look_ahead(predictor, state, steps))
     return pd.DataFrame(rows, columns=list(PREDICTED))
 
 
@@ -157,12 +157,6 @@ def _checked(traces: pd.DataFrame) -> pd.DataFrame:
     kept = traces[list(COLUMNS)].sort_values("time_s", kind="stable")
     kept = kept.drop_duplicates(["user", "time_s"])
     return pd.DataFrame(pd.concat([kept[kept["user"] == u] for u in order], ignore_index=True))
-
-
-def _ahead(predictor: Predictor, state: MovementState, steps: int) -> list[Candidate]:
-    if isinstance(predictor, Foreseeing):
-        return predictor.predict_ahead(state, steps)
-    return predictor.predict(state)
 
 
 def _rows(

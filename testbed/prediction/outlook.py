@@ -13,7 +13,7 @@ import numpy as np
 
 from testbed.prediction.calibration import UNCHANGED, Calibration
 from testbed.prediction.compiled import tally
-from testbed.prediction.predictor import Candidate, MovementState
+from testbed.prediction.predictor import Candidate, MovementState, Predictor
 from testbed.roads.arrays import Floats, Ints
 
 STEPS = 3
@@ -152,6 +152,13 @@ class Foreseeing(ABC):
         """Candidates for the next other site, the one after it..., by step, best first."""
         outlook = self.outlook(state)
         return [c for step in range(1, steps + 1) for c in outlook.candidates(self.horizon_s, step)]
+
+
+def look_ahead(predictor: Predictor, state: MovementState, steps: int = STEPS) -> list[Candidate]:
+    """Candidates of several steps from a predictor that foresees them, else for the next site."""
+    if isinstance(predictor, Foreseeing):
+        return predictor.predict_ahead(state, steps)
+    return predictor.predict(state)
 
 
 def nothing_ahead(serving: str) -> Outlook:

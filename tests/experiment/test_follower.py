@@ -154,13 +154,13 @@ class Steering:
 class Setting:
     """A follower among stand-ins, with the journal of what it does to them."""
 
-    def __init__(self, hosts=2, fixed=None):
+    def __init__(self, hosts=2, fixed=None, upper=None):
         self.journal = Journal()
         self.mover = Mover(self.journal)
         self.steering = Steering(self.journal)
         numbers = range(1, hosts + 1)
         self.binder = Binder(
-            [f"edge-{n}" for n in numbers], [f"bs-{n}" for n in numbers], fixed or {}
+            [f"edge-{n}" for n in numbers], [f"bs-{n}" for n in numbers], fixed or {}, upper or {}
         )
         self.records = []
         # The run began at epoch 900 and stands at 200 s.
@@ -179,8 +179,8 @@ class Setting:
     def of(self, kind):
         return [record for record in self.records if isinstance(record, kind)]
 
-    def start(self, cell="a"):
-        self.follower.begin(cell)
+    def start(self, cell="a", site=""):
+        self.follower.begin(cell, site)
         self.follower.start()
         return self
 
@@ -189,9 +189,9 @@ class Setting:
 
 
 @contextlib.contextmanager
-def following(cell="a", **kinds):
+def following(cell="a", site="", **kinds):
     """A follower at work; nothing of it is left running, whatever the test finds."""
-    setting = Setting(**kinds).start(cell)
+    setting = Setting(**kinds).start(cell, site)
     try:
         yield setting
     finally:
@@ -359,6 +359,100 @@ def test_after_a_long_preparation_only_the_newest_plan_counts():
         s.follower.end()
         prepared = [r.site for r in s.of(BindingRecord) if r.reason == "prepare"]
         assert prepared == ["b", "d"]
+
+
+# -- the service is not where the radio is
+
+
+REGIONS = {name: ["regional-1", "regional-2"] for name in ("north", "south")}
+
+
+def test_a_passed_over_cell_gets_the_radio_and_the_service_stays():
+    """MSMF's PM-OP: a, then x for a moment, then b; what was sent ahead to b is of use there."""
+    with following(hosts=3) as s:
+        s.follower.follow(prepare("a", "b"))
+        s.journal.wait_for("send_ahead")
+        s.follower.follow(Plan("a", "x", "b", "passing"))
+        assert (s.follower.cell, s.follower.service_site) == ("x", "a")
+        assert s.follower.hosts_of("a")[0] == s.steering.server == "edge-1"
+        assert s.steering.base_station != "bs-1"
+        s.follower.follow(stay("b"))
+        s.journal.wait_for("kept", MigrationRecord)
+        s.follower.end()
+        assert [entry[0] for entry in s.journal.only(*MOVES)] == ["open", "send_ahead", "finish"]
+        (move,) = s.of(MigrationRecord)
+        assert (move.source_site, move.target_site) == ("a", "b")
+        assert [(h.source_cell, h.target_cell) for h in s.of(HandoverRecord)] == [
+            ("a", "x"), ("x", "b")
+        ]  # fmt: skip
+
+
+def test_back_from_a_passed_over_cell_nothing_has_moved():
+    with following() as s:
+        for cell in "xaxa":
+            s.follower.follow(Plan("a", cell, "", "passing"))
+            assert s.follower.hosts_of(cell)[1] == s.steering.base_station
+        s.follower.end()
+        assert s.journal.only(*MOVES, "lead_to") == []
+        assert s.follower.hosts_of("a") == ("edge-1", s.steering.base_station)
+
+
+def test_where_its_base_station_stands_for_another_cell_the_service_s_server_is_still_known():
+    with following() as s:
+        for cell in "xy":
+            s.follower.follow(Plan("a", cell, "", "passing"))
+        s.follower.end()
+        assert s.steering.base_station == "bs-1"
+        assert s.follower.hosts_of("a") == ("edge-1", "")
+
+
+def test_on_a_regional_server_it_begins_and_moves_with_the_region_only():
+    with following("a", "north", upper=REGIONS) as s:
+        assert s.steering.server == "regional-1"
+        assert (s.follower.cell, s.follower.service_site) == ("a", "north")
+        for cell in "bcb":
+            s.follower.follow(Plan("north", cell, "", "within"))
+        s.follower.follow(Plan("north", "b", "south", "near"))
+        s.journal.wait_for("send_ahead", "regional-1", "regional-2")
+        s.follower.follow(Plan("south", "c", "", "across"))
+        s.journal.wait_for("kept", MigrationRecord)
+        s.follower.end()
+        (move,) = s.of(MigrationRecord)
+        assert (move.source, move.target) == ("regional-1", "regional-2")
+        assert (move.source_site, move.target_site) == ("north", "south")
+        assert len(s.of(HandoverRecord)) == 4
+        assert s.follower.hosts_of("south") == ("regional-2", "")
+
+
+def test_it_can_move_up_to_a_region_and_down_again():
+    with following(upper=REGIONS) as s:
+        s.follower.follow(Plan("north", "a", "", "up"))
+        s.journal.wait_for("kept", MigrationRecord)
+        s.follower.follow(stay("a"))
+        s.journal.wait_for("kept", MigrationRecord, times=2)
+        s.follower.end()
+        assert [(m.source, m.target) for m in s.of(MigrationRecord)] == [
+            ("edge-1", "regional-1"), ("regional-1", "edge-1")
+        ]  # fmt: skip
+
+
+def test_a_move_that_has_begun_is_told_to_the_planner():
+    """Else a plan to stay at the source would send it straight back."""
+    with following() as s:
+        assert s.follower.bound_for == "a"
+        gate = s.mover.gates["send_ahead"] = threading.Event()
+        s.follower.follow(prepare("a", "b"))
+        s.journal.wait_for("send_ahead")
+        assert s.follower.bound_for == "a"
+        gate.set()
+        gate = s.mover.gates["freeze"] = threading.Event()
+        s.follower.follow(stay("b"))
+        s.journal.wait_for("freeze")
+        assert (s.follower.bound_for, s.follower.service_site) == ("b", "a")
+        gate.set()
+        s.journal.wait_for("kept", MigrationRecord)
+        s.follower.end()
+        assert s.follower.bound_for == "b"
 
 
 # -- something fails

@@ -155,3 +155,63 @@ def test_a_fixed_site_whose_server_holds_the_service_elsewhere_is_refused():
 
 def test_a_site_that_was_never_bound_is_not_known():
     assert binder().known("a") is None
+
+
+# -- sites above the cells
+
+
+UPPER = {
+    **{f"region-{n}": ["regional-1", "regional-2"] for n in range(3)},
+    "cloud": ["cloud"],
+}
+
+
+def tiered():
+    return Binder(["edge-1", "edge-2"], ["bs-1", "bs-2"], {}, UPPER)
+
+
+def test_a_site_above_the_cells_gets_a_server_of_its_tier_and_no_base_station():
+    hosts = tiered()
+    assert hosts.bind("region-0") == Binding("region-0", "regional-1", "")
+    assert hosts.bind("cloud") == Binding("cloud", "cloud", "")
+    assert hosts.bind("region-1", server_in_use="regional-1").server == "regional-2"
+
+
+@given(st.lists(st.sampled_from([*SITES, *UPPER]), min_size=1, max_size=12))
+def test_between_tiers_too_source_and_target_are_never_the_same(asked):
+    hosts, here, server, station = tiered(), "", "", ""
+    for site in asked:
+        if site == here:
+            continue
+        binding = hosts.bind(site, server_in_use=server, station_in_use=station)
+        assert binding.server != server
+        assert binding.server in UPPER.get(site, ["edge-1", "edge-2"])
+        assert bool(binding.base_station) == (site not in UPPER)
+        here, server = site, binding.server
+        station = binding.base_station or station
+
+
+def test_the_cells_that_a_user_passes_leave_the_region_s_server_alone():
+    hosts = tiered()
+    region = hosts.bind("region-0")
+    station = ""
+    for cell in "abcab":
+        station = hosts.bind(cell, server_in_use="regional-1", station_in_use=station).base_station
+        assert hosts.known("region-0") == region
+
+
+def test_a_server_that_was_sent_to_ahead_stays_of_use_when_its_base_station_is_taken():
+    hosts = Binder(["edge-1", "edge-2", "edge-3"], ["bs-1", "bs-2", "bs-3"])
+    ahead = hosts.bind("b", server_in_use="edge-1", station_in_use="bs-1")
+    again = hosts.bind("b", server_in_use="edge-1", station_in_use=ahead.base_station)
+    assert again.server == ahead.server
+    assert again.base_station != ahead.base_station
+
+
+def test_a_passage_spares_the_server_that_was_sent_to_ahead():
+    hosts = Binder(["edge-1", "edge-2", "edge-3"], ["bs-1", "bs-2", "bs-3"])
+    ahead = hosts.bind("b", server_in_use="edge-1", station_in_use="bs-1")
+    asked = {"server_in_use": "edge-1", "station_in_use": "bs-1", "spared": ahead.server}
+    assert hosts.bind("x", **asked).server == "edge-3"
+    assert hosts.known("b") == ahead
+    assert Binder(["edge-1", "edge-2"], ["bs-1"]).bind("x", **asked).server == "edge-2"
