@@ -125,3 +125,17 @@ def test_what_is_over_stays_over():
         ending.leave(progress)
         ending.settle_alone(progress, 0.0)
         assert progress.state is state
+
+
+@pytest.mark.parametrize("state", [State.OPENED, State.AHEAD, State.FROZEN])
+def test_a_service_that_stays_goes_on_whenever_it_was_stopped(state, monkeypatch):
+    done = []
+    holder = SimpleNamespace(thaw=lambda: done.append("thaw"))
+    monkeypatch.setattr(ending_module.Holder, "load", lambda _: holder)
+    monkeypatch.setattr(ending_module.netlink, "unsilence", lambda _: done.append("heard"))
+    monkeypatch.setattr(ending_module.netlink, "replace_route", lambda *_: done.append("route"))
+    progress = Progress(state)
+    Ending(SPEC, "10.78.0.12", ("true",), "wan-edge-2").stay(progress)
+    # A round stops it, too, for a moment: whoever watches may die in just that.
+    assert done == (["heard", "route", "thaw"] if state is State.FROZEN else ["thaw"])
+    assert progress.over
