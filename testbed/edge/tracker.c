@@ -32,12 +32,14 @@
 #include "userfaultfd.h"
 
 struct uffd_register { uint64_t start, length, mode, ioctls; };
+struct uffd_protect { uint64_t start, length, mode; };
 struct pages { uint64_t start, end, categories; };
 struct scan {
 	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
 	uint64_t inverted, mask, anyof, returned;
 };
 #define REGISTER_IOCTL _IOWR(0xAA, 0x00, struct uffd_register)
+#define PROTECT_IOCTL _IOWR(0xAA, 0x06, struct uffd_protect)
 #define SCAN_IOCTL _IOWR('f', 16, struct scan)
 #define MODE_WP 2
 enum { P_WRITTEN = 2, P_FILE = 4, P_PRESENT = 8, P_SWAPPED = 16, P_ZERO = 32 };
@@ -202,6 +204,15 @@ static int watch(int uffd, const struct mapping *m)
 	return ioctl(uffd, REGISTER_IOCTL, &r) ? -errno : 0;
 }
 
+/* Take old marks away. Beside what was moved a mapping may lose its watch and keep its marks: its
+ * pages can be written again then, and still would pass for protected ones. */
+static int clear(int uffd, const struct mapping *m)
+{
+	struct uffd_protect p = { .start = m->start, .length = m->end - m->start };
+
+	return ioctl(uffd, PROTECT_IOCTL, &p) ? -errno : 0;
+}
+
 /* Whether a private mapping has no watch; one page tells. */
 static int is_new(int pagemap, const struct mapping *m)
 {
@@ -234,10 +245,15 @@ static int watch_new(int pagemap, int uffd)
 		if (m->kind != PRIVATE || (begun && !is_new(pagemap, m)))
 			continue;
 		error = watch(uffd, m);
+		if (error == -ESRCH || error == -ENOMEM || error == -EBUSY)
+			break;
+		if (error) {
+			error = put(&refused, m->start, m->end);
+			continue;
+		}
+		error = clear(uffd, m);
 		if (!error)
 			error = put(&fresh, m->start, m->end);
-		else if (error != -ESRCH && error != -ENOMEM && error != -EBUSY)
-			error = put(&refused, m->start, m->end);
 	}
 	begun = 1;
 	return error;

@@ -334,6 +334,21 @@ def test_what_may_not_be_watched_is_not_new_for_ever(program):
         assert follower.tracker.new() == 1
 
 
+def test_what_lost_its_watch_beside_what_was_moved_bears_no_old_marks(program):
+    with Task() as task, Follower(task, program) as follower:
+        task.do("fresh(base, 8); [put(addr(n), 1) for n in range(8)]")
+        follower.follow()
+        half = "4 * PAGE, 4 * PAGE, 3"
+        task.do(f"call(libc.mremap, addr(4), {half}, away)")
+        follower.follow()
+        # Back to where it came from, the kernel makes one mapping of both, and nobody watches it.
+        task.do(f"call(libc.mremap, away, {half}, addr(4))")
+        for value in range(2, 5):
+            task.do(f"put(addr(1), {value}); put(addr(6), {value})")
+            follower.follow()
+            follower.assert_complete()
+
+
 MOVING = """
 import ctypes, mmap, random, sys
 libc = ctypes.CDLL(None, use_errno=True)
