@@ -198,11 +198,11 @@ class Filler:
             os.close(descriptor)
 
     def _fill_hot(self) -> None:
-        for span in self._hot:
-            for start, end, where in self.pending.within(*span):
-                for at in range(start, end, CHUNK):
-                    self._copy(at, min(at + CHUNK, end), where + at - start)
-                    self._serve(0)
+        for start, end in self._hot:
+            for at in range(start, end, CHUNK):
+                for piece in self.pending.within(at, min(at + CHUNK, end)):
+                    self._copy(*piece)
+                self._serve(0)  # what is heard may be about the rest
 
     def _serve_until_quiet(self) -> None:
         began_s = time.monotonic()
