@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_lab import NAME
 
 import testbed
 from testbed.measurement.requests import check_counts
@@ -14,6 +15,7 @@ REGIONAL_S, NEAR_S, FAR_S = 0.050, 0.012, 0.040
 """Round trips of the scenario's links: to a regional server, to the local one beside the base
 station, and to the other base station's."""
 NEARLY = 0.9
+LAB = f"{NAME[:7]}p"
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def run(tmp_path):
             del link["rate"]
         content["links"] = links
         scenario = Scenario.model_validate(content | changes)
-        return testbed.run(scenario, duration="30 s", results=tmp_path, name="places", quiet=True)
+        return testbed.run(scenario, duration="30 s", results=tmp_path, name=LAB, quiet=True)
 
     return run
 
