@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import ScenarioError
-from testbed.experiment.replay import Cargo, Carrier, replay, watch_all
-from testbed.experiment.watch import deciders
+from testbed.experiment.replay import Cargo, Carrier, replay, replay_user, watch_all
+from testbed.experiment.watch import Decider, deciders
 from testbed.experiment.world import World
 from testbed.planning.planner import Plan
 from testbed.scenario import Scenario
@@ -144,6 +146,34 @@ def test_a_service_that_tolerates_little_is_kept_low(world):
     cell = world.cells.names[0]
     assert planner.first(cell).service_at == cell
     assert deciders(world, planner="pm-tier")["alice"].first(cell).service_at != cell
+
+
+class OnceThenStay:
+    """Wants the service at the second cell for one fix, and then wherever it is or is going."""
+
+    def __init__(self, cells):
+        self.cells = cells
+
+    def plan(self, view):
+        here = view.service_site or self.cells[0]
+        wanted = self.cells[1] if view.serving_cell == self.cells[1] else here
+        return Plan(wanted, view.serving_cell, "", "test")
+
+
+def test_a_planner_is_told_of_a_move_that_has_begun(world):
+    """Else a plan to stay where the service was would send it straight back."""
+    cells = world.cells.names[:2]
+    sightings = [
+        SimpleNamespace(
+            time_s=float(t), serving_cell=cells[t == 1], candidates=(),
+            state=SimpleNamespace(cruise_mps=10.0),
+        )
+        for t in range(40)
+    ]  # fmt: skip
+    decider = Decider(OnceThenStay(cells), "alice")
+    carried, on_tier_s, _ = replay_user(sightings, decider, CARGO, world.tiers)
+    assert (carried.service_site, carried.migrations) == (cells[1], 1)
+    assert sum(on_tier_s.values()) == pytest.approx(39.0)
 
 
 def test_planners_that_do_not_suit_a_scenario_are_refused(world):
