@@ -110,11 +110,16 @@ def test_a_head_that_is_no_head_ends_the_channel():
 
 
 @pytest.fixture
-def alive(monkeypatch):
+def patience_s():
+    return 0.6
+
+
+@pytest.fixture
+def alive(monkeypatch, patience_s):
     """Two channels over pipes that expect to hear of each other; the rest of the pipes."""
     monkeypatch.setattr(channel_module, "BEAT_S", 0.05)
-    monkeypatch.setattr(channel_module, "PATIENCE_S", 0.6)
-    monkeypatch.setattr(channel_module, "LONGEST_START_S", 0.6)
+    monkeypatch.setattr(channel_module, "PATIENCE_S", patience_s)
+    monkeypatch.setattr(channel_module, "LONGEST_START_S", patience_s)
     pipes = [os.pipe(), os.pipe()]
     files = [os.fdopen(end, mode, buffering=0)
              for pipe in pipes for end, mode in zip(pipe, ("rb", "wb"), strict=True)]  # fmt: skip
@@ -126,11 +131,12 @@ def alive(monkeypatch):
         file.close()
 
 
+@pytest.mark.parametrize("patience_s", [4.0])  # eighty beats, on a busy machine
 def test_who_is_busy_is_not_taken_for_dead(alive):
     here, there = alive
     here.keep_alive()
     there.keep_alive()
-    answer = threading.Timer(1.5, there.send, ({"answer": 1},))
+    answer = threading.Timer(5.0, there.send, ({"answer": 1},))
     answer.start()
     assert here.ask({"message": "restore"})["answer"] == 1
     answer.join()
