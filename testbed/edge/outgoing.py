@@ -15,6 +15,7 @@ from . import images, pages
 from .channel import Buffer
 from .container import Holder
 from .criu import INSIDE, Criu
+from .offered import Offered
 from .outbox import Outbox
 from .pages import PAGE, Copy, Span
 from .timeline import Timeline
@@ -44,10 +45,38 @@ class Outgoing:
     def __init__(self, holder: Holder, outbox: Outbox, timeline: Timeline) -> None:
         self._holder = holder
         self.outbox = outbox
-        self._blank_bytes = 0
+        self._blank_bytes = self._there_bytes = self._gone_bytes = 0
         self._timeline = timeline
         self._copies: dict[int, Copy] = {}
+        self._offered: Offered | None = None
+        self._comparing = self._compared = False
         self.images = holder.spec.scratch / "img"
+
+    def offer(self, digests: bytes) -> None:
+        """The target has pages of an earlier visit; in the first round they are not sent."""
+        self._offered = Offered(digests) if digests else None
+
+    def go_round(self) -> None:
+        """Send a round and wait until the target has taken everything in."""
+        self._comparing = not self._compared
+        try:
+            self.send_round()
+        finally:
+            self._comparing, self._compared = False, True
+        while gone := self.outbox.channel.ask({"message": "sync", "seal": True})["gone"]:
+            self._send_again(gone)
+
+    def _send_again(self, gone: dict[str, list[Span]]) -> None:
+        """Send pages that the target was to have of an earlier visit, and has not."""
+        for name, spans in gone.items():
+            copy = self.copy(int(name))
+            for start, end in spans:
+                self._gone_bytes += end - start
+                for at in range(start, end, pages.CHUNK):
+                    for a, b, offset in copy.known(at, min(at + pages.CHUNK, end)):
+                        if offset is not None:
+                            self.send(int(name), [(a, b)], [copy.view[offset : offset + b - a]])
+        self.outbox.flush()
 
     def send_round(self) -> None:
         """Send what the target does not have yet, while the service runs."""
@@ -81,7 +110,17 @@ class Outgoing:
 
     def notes(self) -> list[str]:
         """What had to be done otherwise than planned, and why."""
-        return []
+        return self._offered.notes() if self._offered else []
+
+    @property
+    def spared_bytes(self) -> int:
+        """How much memory the target had from an earlier visit."""
+        return self._offered.there_bytes - self._gone_bytes if self._offered else 0
+
+    def let_go(self) -> list[Copy]:
+        """Hand over what is known of the tasks' memory: the service has left."""
+        copies, self._copies = self._copies, {}
+        return list(copies.values())
 
     def close(self) -> None:
         """Watch no longer, send no more."""
@@ -129,13 +168,19 @@ class Outgoing:
             return
         spans, parts, blank = pages.take_out(spans, parts, pages.blank_pages)
         self._blank_bytes += sum(end - start for start, end in blank)
-        head = {"message": "pages", "task": task, "spans": spans, "blank": blank}
-        self.outbox.send(head, parts)
+        head: dict[str, Any] = {"message": "pages", "task": task, "blank": blank}
+        if self._comparing and self._offered:
+            rate = self.outbox.channel.pace.bytes_per_s
+            spans, parts, head["kept"] = self._offered.take_out(spans, parts, rate)
+            self._there_bytes += sum(end - start for start, end, _ in head["kept"])
+        self.outbox.send({**head, "spans": spans}, parts)
 
     def account(self) -> str:
         """What was sent how since the last call, in a few words."""
-        blank, self._blank_bytes = self._blank_bytes, 0
-        said = [f"{blank / 1e6:.1f} MB of zeros"] if blank else []
+        said = [f"{self._blank_bytes / 1e6:.1f} MB of zeros"] if self._blank_bytes else []
+        if self._there_bytes:
+            said.append(f"{self._there_bytes / 1e6:.1f} MB were there from an earlier visit")
+        self._blank_bytes = self._there_bytes = 0
         return ", ".join(filter(None, [*said, self.outbox.account()]))
 
     def _dump(self, criu: Criu) -> None:
