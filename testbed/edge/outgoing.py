@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import images, pages
-from .channel import Buffer
 from .container import Holder
 from .criu import INSIDE, Criu
-from .offered import Offered
 from .outbox import Outbox
-from .pages import PAGE, Copy, Span
+from .pages import PAGE, Span
+from .sending import Sending
 from .timeline import Timeline
 
 MADV_POPULATE_READ = 22
@@ -25,7 +24,7 @@ Beside = Callable[[], None]
 """What is to be done at the best moment while the service stands still: sending its files."""
 
 
-class Outgoing:
+class Outgoing(Sending):
     """What the ways to find and send memory share.
 
     Parameters
@@ -43,44 +42,10 @@ class Outgoing:
     """Whether looking for changes takes next to no time, so that a round more never harms."""
 
     def __init__(self, holder: Holder, outbox: Outbox, timeline: Timeline) -> None:
+        super().__init__(holder.spec.scratch / "sent", outbox)
         self._holder = holder
-        self.outbox = outbox
-        self._blank_bytes = self._there_bytes = self._gone_bytes = 0
         self._timeline = timeline
-        self._copies: dict[int, Copy] = {}
-        self._offered: Offered | None = None
-        self._comparing = self._compared = False
         self.images = holder.spec.scratch / "img"
-
-    def offer(self, digests: bytes) -> None:
-        """The target has pages of an earlier visit; in the first round they are not sent."""
-        self._offered = Offered(digests) if digests else None
-
-    def go_round(self) -> None:
-        """Send a round and wait until the target has taken everything in."""
-        self._comparing = not self._compared
-        try:
-            self.send_round()
-        finally:
-            self._comparing, self._compared = False, True
-        while gone := self.outbox.channel.ask({"message": "sync", "seal": True})["gone"]:
-            self._send_again(gone)
-
-    def _send_again(self, gone: dict[str, list[Span]]) -> None:
-        """Send pages that the target was to have of an earlier visit, and has not."""
-        for name, spans in gone.items():
-            copy = self.copy(int(name))
-            for start, end in spans:
-                self._gone_bytes += end - start
-                for at in range(start, end, pages.CHUNK):
-                    for a, b, offset in copy.known(at, min(at + pages.CHUNK, end)):
-                        if offset is not None:
-                            self.send(int(name), [(a, b)], [copy.view[offset : offset + b - a]])
-        self.outbox.flush()
-
-    def send_round(self) -> None:
-        """Send what the target does not have yet, while the service runs."""
-        raise NotImplementedError
 
     def send_frozen(self, criu: Criu, beside: Beside) -> None:
         """Have CRIU write its images and send whatever the target lacks of the memory."""
@@ -107,24 +72,6 @@ class Outgoing:
     def send_rest(self) -> int:
         """Send what was left for later; return how many bytes that were."""
         return 0
-
-    def notes(self) -> list[str]:
-        """What had to be done otherwise than planned, and why."""
-        return self._offered.notes() if self._offered else []
-
-    @property
-    def spared_bytes(self) -> int:
-        """How much memory the target had from an earlier visit."""
-        return self._offered.there_bytes - self._gone_bytes if self._offered else 0
-
-    def let_go(self) -> list[Copy]:
-        """Hand over what is known of the tasks' memory: the service has left."""
-        copies, self._copies = self._copies, {}
-        return list(copies.values())
-
-    def close(self) -> None:
-        """Watch no longer, send no more."""
-        self.outbox.close()
 
     def pagemaps(self) -> Iterator[tuple[int, Path, int, list[images.Range]]]:
         """Each dumped task: its pid inside, its page map, its pages' number and ranges."""
@@ -155,33 +102,6 @@ class Outgoing:
                 status = Path(f"/proc/{outside}/status").read_text(encoding="utf-8")
                 line = next(x for x in status.splitlines() if x.startswith("NSpid"))
                 yield int(line.split()[-1]), outside
-
-    def copy(self, task: int) -> Copy:
-        """What the target has of a task."""
-        if task not in self._copies:
-            self._copies[task] = Copy(self._holder.spec.scratch / "sent" / str(task))
-        return self._copies[task]
-
-    def send(self, task: int, spans: list[Span], parts: list[Buffer]) -> None:
-        """Send pages of a task."""
-        if not spans:
-            return
-        spans, parts, blank = pages.take_out(spans, parts, pages.blank_pages)
-        self._blank_bytes += sum(end - start for start, end in blank)
-        head: dict[str, Any] = {"message": "pages", "task": task, "blank": blank}
-        if self._comparing and self._offered:
-            rate = self.outbox.channel.pace.bytes_per_s
-            spans, parts, head["kept"] = self._offered.take_out(spans, parts, rate)
-            self._there_bytes += sum(end - start for start, end, _ in head["kept"])
-        self.outbox.send({**head, "spans": spans}, parts)
-
-    def account(self) -> str:
-        """What was sent how since the last call, in a few words."""
-        said = [f"{self._blank_bytes / 1e6:.1f} MB of zeros"] if self._blank_bytes else []
-        if self._there_bytes:
-            said.append(f"{self._there_bytes / 1e6:.1f} MB were there from an earlier visit")
-        self._blank_bytes = self._there_bytes = 0
-        return ", ".join(filter(None, [*said, self.outbox.account()]))
 
     def _dump(self, criu: Criu) -> None:
         service = self._holder.service
