@@ -122,7 +122,6 @@ def _keep(spec: Spec, copies: Sequence[Copy]) -> None:
 
 def _fill(folder: Path, spec: Spec, copies: Sequence[Copy]) -> None:
     """Write a visit beside the others, and have it be one when it is whole."""
-    shutil.rmtree(folder, ignore_errors=True)  # what was interrupted
     folder.mkdir()
     try:
         (folder / "layers").write_text("\n".join(spec.layers), encoding="utf-8")
@@ -187,9 +186,12 @@ def _fitting(spec: Spec) -> Iterator[Path]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Be the only one on this edge that changes what is kept."""
-    VISITS.mkdir(parents=True, exist_ok=True)
+    VISITS.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (VISITS / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for interrupted in VISITS.glob(".*"):
+            if interrupted.is_dir():
+                shutil.rmtree(interrupted, ignore_errors=True)
         yield
 
 
