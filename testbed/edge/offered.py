@@ -17,6 +17,8 @@ DIGEST_BYTES = 16
 malice must both be out of the question: among a billion pages at either end (4 TB each) two that
 differ agree with a probability of 1 to 10**20, far below that of a memory error that nobody
 notices, and a page made to fit the digest of another takes 2**128 tries."""
+ENOUGH_TO_TELL_BYTES = 1 << 20
+"""So much is digested before it is judged how fast that goes."""
 Kept = tuple[int, int, int]
 """Start and end address, and the number of the first page among those the target told."""
 
@@ -53,7 +55,7 @@ class Offered:
         if not self._pays(link_bytes_per_s):
             self.passed_bytes += sum(end - start for start, end in spans)
             return list(spans), list(parts), []
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         left: list[Span] = []
         content: list[Buffer] = []
         kept: list[Kept] = []
@@ -65,7 +67,7 @@ class Offered:
             for number, place in found.items():
                 _add(kept, span[0] + number * PAGE, place // DIGEST_BYTES)
         self._bytes += sum(end - start for start, end in spans)
-        self._took_s += time.perf_counter() - began_s
+        self._took_s += time.thread_time() - began_s
         self.there_bytes += sum(end - start for start, end, _ in kept)
         return left, content, kept
 
@@ -78,7 +80,8 @@ class Offered:
         return [f"{size:.1f} MB were not looked for in an earlier visit: {why}"]
 
     def _pays(self, link_bytes_per_s: float) -> bool:
-        return link_bytes_per_s * self._took_s <= self._bytes
+        known = self._bytes >= ENOUGH_TO_TELL_BYTES
+        return not known or link_bytes_per_s * self._took_s <= self._bytes
 
     def _found(self, part: Buffer) -> dict[int, int]:
         """Numbers of the pages that the target has, and where their digests stand."""

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ MOST_BYTES = 1 << 30
 """All visits of an edge together; the oldest go first."""
 SPARE_SHARE = 0.1
 """So much of disk and memory stays free: on a host that has less, no visit is kept."""
+PAGES_AT_ONCE = 64
 MEMINFO = Path("/proc/meminfo")
 
 _keeping: dict[str, threading.Thread] = {}
@@ -134,15 +136,25 @@ def _fill(folder: Path, spec: Spec, copies: Sequence[Copy]) -> None:
 
 def _write(copies: Sequence[Copy], content: BinaryIO, digests: BinaryIO) -> None:
     seen = {digest_of(ZEROS)}
+    for page in _pages(copies):
+        digest = digest_of(page)
+        if digest not in seen:
+            seen.add(digest)
+            content.write(page)
+            digests.write(digest)
+
+
+def _pages(copies: Sequence[Copy]) -> Iterator[memoryview]:
+    """Every page; whoever takes them rests as long as it works, since others compute here."""
+    began_s = time.monotonic()
     for copy in copies:
         for start, end, offset in copy.segments():
-            for at in range(offset, offset + end - start, PAGE):
+            for number, at in enumerate(range(offset, offset + end - start, PAGE), start=1):
                 with copy.view[at : at + PAGE] as page:
-                    digest = digest_of(page)
-                    if digest not in seen:
-                        seen.add(digest)
-                        content.write(page)
-                        digests.write(digest)
+                    yield page
+                if number % PAGES_AT_ONCE == 0:
+                    time.sleep(time.monotonic() - began_s)
+                    began_s = time.monotonic()
 
 
 def _make_room(wanted: int) -> bool:
