@@ -42,7 +42,7 @@ SERVICES = (
     ("large", "600 MB, 5 MB/s", PROBE_S, (SLOW,)),
 )
 QUICK = {("quiet", "unshaped"), ("quiet", "100 Mbit/s"), ("faces", "100 Mbit/s")}
-LITTLE = {"quiet", "faces"}
+LITTLE = {"quiet"}
 """Services that change little between two moves."""
 CASES = [
     Case(service, title, link, target, rate_bps, interval_s)
