@@ -73,6 +73,7 @@ SCENARIO: dict[str, Any] = {
         "large": {"kind": "simple", "options": {"memory_mb": 600, "rewrite_mb_per_s": 5}},
         "tree": {"kind": "simple", "options": {"memory_mb": 20, "rewrite_mb_per_s": 1}},
         "faces": {"kind": "face-detection"},
+        "quiet": {"kind": "simple", "options": {"memory_mb": 40}},
     },
     "users": {},
 }

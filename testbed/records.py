@@ -102,6 +102,7 @@ class MigrationRecord:
     event_window_s : last instruction at the source to first at the target.
     client_gap_s : longest gap between right answers at the user around the migration.
     client_gap_floor_s : median such gap with no migration near (the probing interval's noise).
+    bytes_spared : memory that was at the target from an earlier visit, and was not sent.
     """
 
     migration: str
@@ -126,6 +127,7 @@ class MigrationRecord:
     rounds: int
     bytes_ahead: int
     bytes_frozen: int
+    bytes_spared: int = 0
 
 
 @dataclass(frozen=True)

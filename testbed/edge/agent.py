@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import container, fitness, netlink, probe, wan
+from . import container, fitness, netlink, probe, visits, wan
 from .container import Holder
 from .guard import held
 from .source import Move
@@ -109,8 +109,13 @@ class Agent:
         return {"init": holder.init, "service": holder.service}
 
     def remove_service(self, name: str) -> None:
-        """End a service and remove its container."""
+        """End a service, remove its container and what its visits have left here."""
         container.destroy(name)
+        visits.forget(name)
+
+    def visits(self) -> dict[str, int]:
+        """How many bytes are kept here of each service that has left."""
+        return visits.kept_bytes()
 
     def runs(self, name: str) -> bool:
         """Tell whether a service lives on this host now and does not stand still."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from .feed import Ask, Feed
 from .fill import Fill, Run, Tally
 from .incoming import Memory
+from .pages import Span
 
 if TYPE_CHECKING:
-    from .pages import Span
+    from .visits import Visit
 
 
 class Arriving:
@@ -28,9 +29,17 @@ class Arriving:
         Ends the service when some of its memory will never be there.
     ask : callable
         Asks the source for a page that the service needs now.
+    visit : Visit, optional
+        What is still here of an earlier visit.
     """
 
-    def __init__(self, scratch: Path, spoil: Callable[[], None], ask: Ask) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        spoil: Callable[[], None],
+        ask: Ask,
+        visit: "Visit | None" = None,
+    ) -> None:
         self._base, self._images = scratch / "base", scratch / "img"
         for folder in (self._base, self._images):
             folder.mkdir()
@@ -38,6 +47,8 @@ class Arriving:
         self._fill = Fill(self._images / "lazy-pages.socket")
         self._fill.tally.spoil = spoil
         self._ask = ask
+        self._visit = visit
+        self._gone: dict[int, list[Span]] = {}
         self._feed: Feed | None = None
         self.is_filling = False
 
@@ -53,16 +64,25 @@ class Arriving:
 
     def take(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
-        self._of(head["task"]).take_all(head["spans"], head["blank"], memoryview(data))
+        task, kept = head["task"], list[tuple[int, bytes]]()
+        if self._visit and head.get("kept"):
+            kept, gone = self._visit.read(head["kept"])
+            self._gone[task] = self._gone.get(task, []) + gone
+        self._of(task).take_all(head["spans"], head["blank"], memoryview(data), kept)
 
     def fork(self, head: dict[str, Any]) -> None:
         """Let a task that was not known yet begin with the memory of the one it was forked from."""
-        self._of(head["task"]).take_over(self._of(head["parent"]))
+        task, parent = head["task"], head["parent"]
+        self._of(task).take_over(self._of(parent))
+        if parent in self._gone:
+            self._gone[task] = list(self._gone[parent])
 
-    def seal(self) -> None:
-        """End of the first round."""
+    def seal(self) -> dict[int, list[Span]]:
+        """End of a round; what the visit was to have, and has not, is to be sent again."""
         for memory in self._tasks.values():
             memory.seal()
+        gone, self._gone = self._gone, {}
+        return {task: spans for task, spans in gone.items() if spans}
 
     def place(self, head: dict[str, Any], data: bytes) -> None:
         """Write the images that CRIU restores from; begin to fill in what is not in them."""
@@ -113,6 +133,8 @@ class Arriving:
     def close(self) -> None:
         """Take no more."""
         self._fill.close()
+        if self._visit:
+            self._visit.close()
 
     def _of(self, task: int) -> Memory:
         if task not in self._tasks:

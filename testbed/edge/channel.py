@@ -141,17 +141,17 @@ class Channel:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """Wait for an answer.
+        """Wait for an answer; what bytes it has are its ``payload``.
 
         Raises
         ------
         RemoteFailureError, ChannelClosedError
             As `ask`.
         """
-        answer, _ = self.receive()
+        answer, data = self.receive()
         if "error" in answer:
             raise RemoteFailureError(answer["error"], answer.get("log", ""))
-        return answer
+        return {**answer, "payload": data} if data else answer
 
     def is_there(self) -> bool:
         """Tell whether the other half lives now, by its next beat: what was heard may be old."""

@@ -9,6 +9,7 @@ from .squeeze import expand
 
 WITHOUT_ANSWER = {"layer", "pages", "forked", "files", "hurry"}
 Handler = Callable[[dict[str, Any], bytes], dict[str, Any] | None]
+"""Takes a message's head and bytes; in its answer, bytes are the ``payload``."""
 
 
 class Conversation:
@@ -72,4 +73,5 @@ class Conversation:
         if self._failed:
             self._fail()
         if head["message"] not in WITHOUT_ANSWER:
-            self._channel.send(answer or {})
+            payload = (answer or {}).pop("payload", b"")
+            self._channel.send(answer or {}, [payload] if payload else [])

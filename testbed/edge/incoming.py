@@ -6,7 +6,7 @@ here serves as CRIU's parent image and is restored at once (`compose`).
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,26 @@ class Memory:
             self.copy.view[where : where + end - begin] = data[at - start : end - start]
             at = end
 
-    def take_all(self, spans: list[Span], blank: list[Span], data: memoryview) -> None:
-        """Take content for ``spans``, one after the other, and zeros for ``blank``.
+    def take_all(
+        self,
+        spans: list[Span],
+        blank: list[Span],
+        data: memoryview,
+        kept: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        """Take content for ``spans``, one after the other, zeros for ``blank``, and what was kept.
 
-        In rising order, both alike: what comes in order can be inherited (`seal`).
+        In rising order, all alike: what comes in order can be inherited (`seal`).
         """
-        zeros, taken = {start for start, _ in blank}, 0
-        for start, end in sorted([*spans, *blank]):
-            if start in zeros:
-                for at in range(start, end, CHUNK):
-                    self.take(at, memoryview(bytes(min(CHUNK, end - at))))
-            else:
-                self.take(start, data[taken : taken + end - start])
-                taken += end - start
+        pieces, taken = [(start, memoryview(content)) for start, content in kept], 0
+        for start, end in spans:
+            pieces.append((start, data[taken : taken + end - start]))
+            taken += end - start
+        zeros = memoryview(bytes(max((min(CHUNK, end - start) for start, end in blank), default=0)))
+        for start, end in blank:
+            pieces += [(at, zeros[: min(CHUNK, end - at)]) for at in range(start, end, CHUNK)]
+        for start, content in sorted(pieces, key=lambda piece: piece[0]):
+            self.take(start, content)
 
     def take_over(self, other: "Memory") -> None:
         """Begin as a copy of another task's memory: it was forked from that."""

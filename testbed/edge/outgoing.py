@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import images, pages
-from .channel import Buffer
 from .container import Holder
 from .criu import INSIDE, Criu
 from .outbox import Outbox
-from .pages import PAGE, Copy, Span
+from .pages import PAGE, Span
+from .sending import Sending
 from .timeline import Timeline
 
 MADV_POPULATE_READ = 22
@@ -24,7 +24,7 @@ Beside = Callable[[], None]
 """What is to be done at the best moment while the service stands still: sending its files."""
 
 
-class Outgoing:
+class Outgoing(Sending):
     """What the ways to find and send memory share.
 
     Parameters
@@ -42,16 +42,10 @@ class Outgoing:
     """Whether looking for changes takes next to no time, so that a round more never harms."""
 
     def __init__(self, holder: Holder, outbox: Outbox, timeline: Timeline) -> None:
+        super().__init__(holder.spec.scratch / "sent", outbox)
         self._holder = holder
-        self.outbox = outbox
-        self._blank_bytes = 0
         self._timeline = timeline
-        self._copies: dict[int, Copy] = {}
         self.images = holder.spec.scratch / "img"
-
-    def send_round(self) -> None:
-        """Send what the target does not have yet, while the service runs."""
-        raise NotImplementedError
 
     def send_frozen(self, criu: Criu, beside: Beside) -> None:
         """Have CRIU write its images and send whatever the target lacks of the memory."""
@@ -78,14 +72,6 @@ class Outgoing:
     def send_rest(self) -> int:
         """Send what was left for later; return how many bytes that were."""
         return 0
-
-    def notes(self) -> list[str]:
-        """What had to be done otherwise than planned, and why."""
-        return []
-
-    def close(self) -> None:
-        """Watch no longer, send no more."""
-        self.outbox.close()
 
     def pagemaps(self) -> Iterator[tuple[int, Path, int, list[images.Range]]]:
         """Each dumped task: its pid inside, its page map, its pages' number and ranges."""
@@ -116,27 +102,6 @@ class Outgoing:
                 status = Path(f"/proc/{outside}/status").read_text(encoding="utf-8")
                 line = next(x for x in status.splitlines() if x.startswith("NSpid"))
                 yield int(line.split()[-1]), outside
-
-    def copy(self, task: int) -> Copy:
-        """What the target has of a task."""
-        if task not in self._copies:
-            self._copies[task] = Copy(self._holder.spec.scratch / "sent" / str(task))
-        return self._copies[task]
-
-    def send(self, task: int, spans: list[Span], parts: list[Buffer]) -> None:
-        """Send pages of a task."""
-        if not spans:
-            return
-        spans, parts, blank = pages.take_out(spans, parts, pages.blank_pages)
-        self._blank_bytes += sum(end - start for start, end in blank)
-        head = {"message": "pages", "task": task, "spans": spans, "blank": blank}
-        self.outbox.send(head, parts)
-
-    def account(self) -> str:
-        """What was sent how since the last call, in a few words."""
-        blank, self._blank_bytes = self._blank_bytes, 0
-        said = [f"{blank / 1e6:.1f} MB of zeros"] if blank else []
-        return ", ".join(filter(None, [*said, self.outbox.account()]))
 
     def _dump(self, criu: Criu) -> None:
         service = self._holder.service

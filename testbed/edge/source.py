@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import files, layers, netlink, preflight, sysv, urgency
+from . import files, layers, netlink, preflight, sysv, urgency, visits
 from .channel import ChannelClosedError, Line, RemoteFailureError
 from .container import Holder
 from .criu import Criu, statistics
@@ -114,7 +114,8 @@ class Move:
             self._line = Line(self._ending.address, list(self._ending.command))
             try:
                 phase["detail"] = layers.bring(self._channel(), spec.layers)
-                answer = self._channel().ask({"message": "prepare", "spec": asdict(spec)})
+                head = {"message": "prepare", "spec": asdict(spec), "ahead": self._ways.ahead}
+                answer = self._channel().ask(head)
             except ChannelClosedError as error:
                 raise ChannelClosedError(f"{error} {self._line.last_words()}".strip()) from error
             for folder in FOLDERS:
@@ -128,6 +129,7 @@ class Move:
             parts = (self.holder, outbox, self._timeline)
             chosen = choose(self._ways, self._criu, answer["fill"], parts)
             self._memory, self._fill = chosen.memory, chosen.fill
+            self._memory.offer(answer.get("payload", b""))
             self._notes += chosen.notes
         self._progress.to(State.OPENED)
 
@@ -148,8 +150,7 @@ class Move:
         with self._timeline.phase("ahead", frozen=False) as phase:
             before = self._channel().sent_bytes
             self._send_files()
-            self._outgoing().send_round()
-            self._channel().ask({"message": "sync", "seal": True})
+            self._outgoing().go_round()
             self._rounds += 1
             sent = self._channel().sent_bytes - before
             phase["detail"] = f"round {self._rounds}: {self._outgoing().account()}"
@@ -364,6 +365,8 @@ class Move:
         self._hung_up_s = self._hung_up_s or time.monotonic()
         if self._memory:
             self._memory.close()
+        if self._memory and self._progress.state is State.MOVED:
+            visits.keep(self.holder.spec, self._memory.let_go())
         if self._criu:
             self._criu.close()
             self._criu = None
@@ -384,6 +387,7 @@ class Move:
             "frozen_s": self._timeline.end_of("freeze"),
             "phases": self._timeline.phases,
             "tracker": self._memory.tracker if self._memory else "",
+            "bytes_spared": self._memory.spared_bytes if self._memory else 0,
             "notes": self._notes + (self._memory.notes() if self._memory else []),
             "criu": statistics(self.holder.spec.scratch / "img" / "stats-dump"),
             **({"restored_s": self._answered_s} if restored else {}),

@@ -28,6 +28,7 @@ from .guard import Guard, held
 from .hold import Hold
 from .spec import Spec
 from .states import SOON_S
+from .visits import Visit
 
 CRIU_FIRST_PID = 20000
 LATE_PACKETS_S = 0.05
@@ -78,7 +79,8 @@ class Target:
         self._begun = spec.name
         self._guard = Guard(spec.name, spec.cgroup, lock)
         self._holder = container.create(spec)  # in place of what an interrupted move left here
-        self._memory = Arriving(spec.scratch, partial(kill_all, spec.cgroup), self._want)
+        visit = Visit(spec) if head["ahead"] else None
+        self._memory = Arriving(spec.scratch, partial(kill_all, spec.cgroup), self._want, visit)
         self._criu = Criu(self._holder.init, cgroup=spec.cgroup, first_pid=CRIU_FIRST_PID)
         self._hold = Hold(spec.address, f"hold-{spec.number}")
         self._hold.begin()
@@ -87,7 +89,8 @@ class Target:
             why_not = ""
         else:
             why_not = "this kernel has no userfaultfd with the events that CRIU needs"
-        return {"fill": why_not, "codecs": codec.available()}
+        told = visit.digests if visit else b""
+        return {"fill": why_not, "codecs": codec.available(), "payload": told}
 
     def pages(self, head: dict[str, Any], data: bytes) -> None:
         """Take pages of one task."""
@@ -104,9 +107,7 @@ class Target:
 
     def sync(self, head: dict[str, Any], _: bytes) -> dict[str, Any]:
         """Answer when everything before has been taken in."""
-        if head.get("seal"):
-            self._arriving().seal()
-        return {}
+        return {"gone": self._arriving().seal()} if head.get("seal") else {}
 
     def hurry(self, _: dict[str, Any], __: bytes) -> None:
         """Be served first: the service is about to stand still."""

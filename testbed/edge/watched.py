@@ -70,7 +70,8 @@ class Watched(Outgoing):
     def notes(self) -> list[str]:
         """How many tasks were compared by content at the freeze, and why."""
         counted = Counter(self._late.values())
-        return [f"{n} tasks were compared by content: {why}" for why, n in counted.items()]
+        late = [f"{n} tasks were compared by content: {why}" for why, n in counted.items()]
+        return [*super().notes(), *late]
 
     def begin(self) -> None:
         """Start to watch.

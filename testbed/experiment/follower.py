@@ -296,6 +296,7 @@ class Follower:
                 rounds=outcome.rounds,
                 bytes_ahead=outcome.bytes_ahead,
                 bytes_frozen=outcome.bytes_frozen,
+                bytes_spared=outcome.bytes_spared,
             )
         )
         for phase in outcome.phases:

@@ -44,6 +44,7 @@ class Outcome:
 
     outcome : ``moved`` or ``rolled back``.
     freeze_s : CRIU's own frozen time. event_window_s : from frozen at the source to restored.
+    bytes_spared : memory that was at the target from an earlier visit, and was not sent.
     tracker : how written pages were found. notes : what was done otherwise than planned, and why.
     """
 
@@ -62,6 +63,7 @@ class Outcome:
     bytes_ahead: int
     bytes_frozen: int
     bytes_after: int = 0
+    bytes_spared: int = 0
     tracker: str = ""
     notes: tuple[str, ...] = ()
     phases: tuple[PhaseRecord, ...] = ()
@@ -322,6 +324,7 @@ def _outcome(movement: Movement, record: dict[str, Any], offsets_s: Mapping[str,
         bytes_ahead=sum(p.bytes for p in phases if not p.frozen and p.phase != "fill"),
         bytes_frozen=sum(p.bytes for p in phases if p.frozen),
         bytes_after=sum(p.bytes for p in phases if p.phase == "fill"),
+        bytes_spared=record.get("bytes_spared", 0),
         tracker=record.get("tracker", ""),
         notes=tuple(record.get("notes", ())),
         phases=phases,

@@ -21,6 +21,7 @@ def test_one_row_per_migration_with_downtimes_in_ms_and_bytes_as_they_are(run):
     assert list(table["number"]) == [1, 2, 3, 4, 5]
     assert np.allclose(table["freeze_ms"], run.migrations["freeze_s"] * 1000)
     assert (table["frozen_bytes"] == run.migrations["bytes_frozen"]).all()
+    assert (table["spared_bytes"] == 4096).all()
     assert table["from"][0].endswith("/local-1")
 
 

@@ -17,7 +17,12 @@ class Half:
         self.thread = None
         self.talk = Conversation(
             channel,
-            {"pages": self.pages, "sync": self.sync, "restore": self.restore},
+            {
+                "prepare": lambda *_: {"fill": "", "payload": b"digests"},
+                "pages": self.pages,
+                "sync": self.sync,
+                "restore": self.restore,
+            },
             fail=lambda: self.order.append("fail"),
             beside=self.beside,
         )
@@ -119,3 +124,10 @@ def test_a_failure_beside_a_restore_is_told_after_what_is_restored_was_ended(tal
     told = asked(source, {"message": "sync"})
     assert told["error"] == "ValueError: no room"
     assert half.order == ["fail", "fail"]
+
+
+def test_an_answer_may_have_bytes(talk):
+    _, channel = talk
+    answer = channel.ask({"message": "prepare"})
+    assert (answer["fill"], answer["payload"]) == ("", b"digests")
+    assert "payload" not in channel.ask({"message": "sync"})

@@ -128,6 +128,7 @@ class Mover:
             rounds=2,
             bytes_ahead=50,
             bytes_frozen=5,
+            bytes_spared=4096,
             phases=(phase,),
         )
 
@@ -638,6 +639,7 @@ def test_a_move_is_written_down_on_the_clock_of_the_run():
         assert times == (100.0, 102.0, 103.0, 103.5, 104.0)
         assert (move.freeze_s, move.event_window_s) == (0.02, 0.5)
         assert (move.rounds, move.bytes_ahead, move.bytes_frozen) == (2, 50, 5)
+        assert move.bytes_spared == 4096
         assert math.isnan(move.client_gap_s)
         (phase,) = s.of(PhaseRecord)
         assert (phase.start_s, phase.end_s, phase.bytes) == (100.0, 100.5, 7)

@@ -62,4 +62,5 @@ def hosts(small):
     for program in small.scenario.services:
         with contextlib.suppress(RemoteCommandError):
             small.lab["user"].call("stop_program", name=program)
-    assert small.runs_at("counter") == small.runs_at("faces") == []
+    assert [small.runs_at(service) for service in small.scenario.services] == [[], [], []]
+    assert [small.lab[edge].call("visits") for edge in EDGES] == [{}, {}, {}]

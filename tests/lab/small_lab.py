@@ -36,6 +36,7 @@ links:
 services:
   counter: {kind: simple, tier: local, options: {memory_mb: 16, rewrite_mb_per_s: 1}}
   faces: {kind: face-detection, tier: local}
+  guest: {kind: simple, tier: local, options: {memory_mb: 40, rewrite_mb_per_s: 0.05}}
 users:
   someone: {host: user, service: counter, interval: 5 ms, trace: {source: sumo}}
 """
@@ -83,10 +84,10 @@ class Small:
         assert said["output"], said["errors"]
         return {"status": said["status"], **json.loads(said["output"])}
 
-    def checksum(self) -> str:
+    def checksum(self, service: str = "counter") -> str:
         """What the service says of the memory that it never rewrites, once it answers."""
-        command = [*self.command("counter", 0.01), "--checksum"]
-        folder = client_folder(self.parts.kinds["counter"])
+        command = [*self.command(service, 0.01), "--checksum"]
+        folder = client_folder(self.parts.kinds[service])
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             self.lab["user"].call("start_program", name="sum", command=command, directory=folder)

@@ -169,6 +169,8 @@ def test_what_breaks_while_it_stands_still_ends_at_one_edge(stage, case):
 )
 def test_images_that_are_damaged_are_never_restored(stage, point, deed, technique, words):
     here = stage.source
+    stage.lab[stage.target].call("visits")  # nothing is being kept any more
+    stage.hosts.on(stage.target, "rm -rf /var/lib/testbed/visits")  # so that pages are sent
     stage.break_at(point, deed)
     said = run(stage, technique, stages.nothing, at="")
     reason = str(said) if isinstance(said, Exception) else said.reason

@@ -84,8 +84,8 @@ def test_the_record_accounts_for_the_frozen_time(hosts, technique):
 @ahead_of_the_freeze
 def test_little_is_sent_while_frozen_and_everything_by_a_cold_move(hosts, technique):
     steering = hosts.start()
-    cold = move(hosts, steering, "edge-2", "cold")
-    ahead = move(hosts, steering, "edge-1", technique)
+    ahead = move(hosts, steering, "edge-2", technique)
+    cold = move(hosts, steering, "edge-1", "cold")
     assert cold.bytes_frozen > 16e6
     assert ahead.bytes_frozen < cold.bytes_frozen / 5
     assert ahead.bytes_ahead > 16e6

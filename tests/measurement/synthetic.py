@@ -242,6 +242,7 @@ def move(writer, rng, number, before, after):
         rounds=3,
         bytes_ahead=sum(p.bytes for p in done if not p.frozen),
         bytes_frozen=sum(p.bytes for p in done if p.frozen),
+        bytes_spared=4096,
     )
     writer.add(record)
     return record

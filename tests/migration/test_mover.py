@@ -36,6 +36,7 @@ def record(outcome="moved", **more):
         "log": "" if outcome == "moved" else "Error (criu)",
         "state": "moved" if outcome == "moved" else "sent",
         "rounds": 2,
+        "bytes_spared": 4096,
         "frozen_s": 103.0,
         "phases": [
             phase("open", 100.0, 100.5, 10, frozen=False),
@@ -249,6 +250,7 @@ def test_a_move_is_written_down_as_it_was(lab, mover):
     assert outcome.event_window_s == pytest.approx(0.5)
     assert outcome.bytes_ahead == 5010
     assert outcome.bytes_frozen == 300 + 700
+    assert outcome.bytes_spared == 4096
     assert [(p.phase, p.host, p.frozen) for p in outcome.phases] == [
         ("open", "edge-1", False),
         ("ahead", "edge-1", False),
