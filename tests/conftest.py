@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from testbed.roads.sources.assemble import Piece, Pieces, assemble
 # Timing decides no test. Whatever else Hypothesis does here or in CI stays as it is.
 settings.register_profile("testbed", settings.default, deadline=None)
 settings.load_profile("testbed")
+
+# A shell's background job ignores it, and so would what tests start in order to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 LAT, LON = 52.5, 13.4

@@ -50,8 +50,6 @@ def scenario(tmp_path):
 
 
 def start(scenario, *words):
-    # Whoever was started in the background by a shell ignores it, and so would what it starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "testbed.cli", *words, str(scenario), "--name", NAME]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=scenario.parent
