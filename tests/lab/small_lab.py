@@ -51,12 +51,17 @@ class Small:
     parts: Parts
     mover: Mover
 
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """Every host that may hold a service."""
+        return tuple(self.scenario.hosts_with("server"))
+
     def start(self, service: str = "counter", host: str = "edge-1") -> Steering:
         """Start a service and lead the user to it."""
         spec = container_spec(self.scenario, self.lab.plan, self.parts, service)
         self.lab[host].call("start_service", spec=json.loads(json.dumps(asdict(spec))))
         address = self.lab.plan.service_addresses[service]
-        steering = Steering(self.lab, "user", address, EDGES, server=host)
+        steering = Steering(self.lab, "user", address, self.edges, server=host)
         steering.connect("bs-1")
         return steering
 
@@ -114,7 +119,7 @@ class Small:
 
     def runs_at(self, service: str = "counter") -> list[str]:
         """Every edge on which the service has processes."""
-        return [e for e in EDGES if self.lab[e].call("runs", name=service)]
+        return [e for e in self.edges if self.lab[e].call("runs", name=service)]
 
 
 STOP = Stop(small_enough_bytes=200_000, rounds=5)
