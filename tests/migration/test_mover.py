@@ -439,10 +439,13 @@ def test_the_edges_are_given_time_to_settle_it(lab, mover, monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_a_source_that_does_not_answer_in_time_is_a_failed_migration(lab, mover, monkeypatch):
     monkeypatch.setattr("testbed.migration.mover.FINISH_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("testbed.migration.mover.AMONG_THEMSELVES_S", 0.0)
+    movement = moving(mover)
     monkeypatch.setattr(lab["edge-1"], "start", lambda *_, **__: Future())
-    lab["edge-2"].answers["runs"] = False
-    with pytest.raises((MigrationError, HostUnreachableError)):
-        moving(mover).finish()
+    for edge in ("edge-1", "edge-2"):
+        lab[edge].answers["runs"] = False
+    with pytest.raises(MigrationError, match=r"edge-1 is gone.*nobody says that it runs"):
+        movement.finish()
 
 
 def test_a_source_that_refuses_to_move_is_heard(lab, mover):
