@@ -1,13 +1,11 @@
 """The interface of planners that decide for all users at once, and how one is found by name."""
 
-import difflib
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 from numpy.random import Generator
 
-from testbed.errors import ScenarioError
+from testbed import plugins
 from testbed.planning.fleet import Fleet, FleetPlan
 from testbed.planning.program import Solver
 
@@ -50,7 +48,7 @@ class FleetPlanner(Protocol):
 
 def fleet_planner_names() -> list[str]:
     """Names of all installed planners, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return plugins.installed(GROUP)
 
 
 def make_fleet_planner(name: str, settings: Settings) -> FleetPlanner:
@@ -68,13 +66,6 @@ def make_fleet_planner(name: str, settings: Settings) -> FleetPlanner:
     ScenarioError
         If no planner has that name.
     """
-    for point in entry_points(group=GROUP, name=name):
-        factory: Callable[[Settings], FleetPlanner] = point.load()
-        return factory(settings)
-    known = fleet_planner_names()
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise ScenarioError(
-        f"there is no planner {name!r} for all users at once; {hint}. Your own enters through the "
-        f"entry-point group {GROUP!r}"
-    )
+    lacking = f"there is no planner {name!r} for all users at once"
+    factory: Callable[[Settings], FleetPlanner] = plugins.load(GROUP, name, lacking)
+    return factory(settings)

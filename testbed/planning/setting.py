@@ -1,14 +1,12 @@
 """What planners are made with, and how a scenario names them."""
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from testbed.errors import ScenarioError
+from testbed import plugins
 from testbed.planning.planner import Planner
 from testbed.roads.tiers import Tiers
 from testbed.scenario import TIERS, Scenario, Tier
@@ -100,7 +98,7 @@ def _ways_s(delay_s: Mapping[tuple[str, str], float], *hosts: str) -> float:
 
 def planner_names() -> list[str]:
     """Names of all installed planners, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return plugins.installed(GROUP)
 
 
 def make_planner(name: str, setting: Setting) -> Planner:
@@ -118,14 +116,6 @@ def make_planner(name: str, setting: Setting) -> Planner:
     ScenarioError
         If no planner has that name, or the setting does not suit it.
     """
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            factory: Callable[[Setting], Planner] = point.load()
-            return factory(setting)
-    known = planner_names()
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise ScenarioError(
-        f"planning.planner: there is no planner {name!r}; {hint}. Your own enters through the "
-        f"entry-point group {GROUP!r}"
-    )
+    lacking = f"planning.planner: there is no planner {name!r}"
+    factory: Callable[[Setting], Planner] = plugins.load(GROUP, name, lacking)
+    return factory(setting)

@@ -1,12 +1,10 @@
 """The one interface of all predictors: a state of movement in, candidate sites out."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.errors import ScenarioError
+from testbed import plugins
 from testbed.roads.cells import Cells
 from testbed.roads.coverage import Coverage
 from testbed.roads.network import RoadMap
@@ -107,7 +105,7 @@ class Predictor(Protocol):
 
 def predictor_names() -> list[str]:
     """Names of all installed predictors, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return plugins.installed(GROUP)
 
 
 def make_predictor(
@@ -129,14 +127,6 @@ def make_predictor(
     ScenarioError
         If no predictor has that name.
     """
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            factory: Callable[..., Predictor] = point.load()
-            return factory(roads=roads, cells=cells, coverage=coverage, horizon_s=horizon_s)
-    known = predictor_names()
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise ScenarioError(
-        f"prediction.predictor: there is no predictor {name!r}; {hint}. Your own enters through "
-        f"the entry-point group {GROUP!r}"
-    )
+    lacking = f"prediction.predictor: there is no predictor {name!r}"
+    factory: Callable[..., Predictor] = plugins.load(GROUP, name, lacking)
+    return factory(roads=roads, cells=cells, coverage=coverage, horizon_s=horizon_s)
